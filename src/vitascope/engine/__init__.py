@@ -1,0 +1,1 @@
+"""The training and extraction loops and what they need."""

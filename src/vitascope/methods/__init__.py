@@ -1,0 +1,5 @@
+"""The methods, by name. A plain dict: what is not in it does not exist."""
+
+from vitascope.methods.mme.method import MME
+
+METHODS = {"mme": MME}

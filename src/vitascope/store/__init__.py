@@ -1,0 +1,1 @@
+"""The library on disk: catalogue, features and vectors, runs, checkpoints, reports."""

@@ -1,0 +1,161 @@
+"""What travels between rooms.
+
+Axes, always in this order and always in square brackets:
+
+| letter | axis | letter | axis |
+| --- | --- | --- | --- |
+| `B` | batch | `N` | tokens |
+| `V` | views | `D` | width of a vector |
+| `T` | frames | `O` | objects |
+| `C` | channels | `S` | snippets |
+| `H W` | pixels | `K` | classes |
+
+Clips travel as `[B, T, C, H, W]`. Times are presentation times in seconds, 0 being the first frame that the video shows;
+intervals are half-open `[start, end)`; frames count from 0; boxes are `xyxy` in pixels; in masks 0 is background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+VideoReason = Literal[
+    "missing",  # no such file, or it cannot be opened for reading
+    "empty",  # zero bytes
+    "not_a_video",  # no container that FFmpeg knows, or an image
+    "no_video_stream",  # audio only
+    "unsupported",  # the codec or pixel format cannot be decoded
+    "too_large",  # the header declares more pixels or frames than the limits allow
+    "damaged",  # the frames asked for cannot be decoded
+    "out_of_range",  # a frame or a time outside the video was asked for
+]
+
+
+class VideoError(Exception):
+    """The one error that reading a video raises.
+
+    Attributes:
+        path: The file, as it was given.
+        reason: One of `VideoReason`, for programs.
+        detail: One sentence, for people: what came, what is allowed, what to do.
+
+    Example:
+        >>> print(VideoError("a.mp4", "empty", "the file has 0 bytes; copy it again from its source"))
+        a.mp4: empty: the file has 0 bytes; copy it again from its source
+    """
+
+    def __init__(self, path: str, reason: VideoReason, detail: str) -> None:
+        super().__init__(str(path), reason, detail)  # args as given: the error crosses process boundaries by pickle
+        self.path, self.reason, self.detail = str(path), reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of a video that cannot be decoded, `[start_seconds, end_seconds)`."""
+
+    start_seconds: float
+    end_seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One sample of a data set: a video, or one stretch of it, and what its owner says about it."""
+
+    path: str
+    id: str = ""  # unique within its data set; by default the path relative to the data set's root
+    labels: tuple[str, ...] = ()
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Frames of one video: `frames` uint8 RGB `[T, C, H, W]`, `times_seconds` float64 `[T]` (true presentation times)."""
+
+    frames: torch.Tensor
+    times_seconds: np.ndarray
+    gaps: tuple[Gap, ...] = ()  # what was asked for and could not be decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Class names and their scores, best first."""
+
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Labelled stretches of one video: `times_seconds` float64 `[S, 2]`, `labels` `S` names, `scores` float64 `[S]` or None."""
+
+    times_seconds: np.ndarray
+    labels: tuple[str, ...]
+    scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """Objects of one video: `masks` uint8 `[T, H, W]` of object ids (0 background), `times_seconds` float64 `[T]`."""
+
+    masks: np.ndarray
+    times_seconds: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Vectors of one video: `values` `[S, D]`, `times_seconds` float64 `[S, 2]`, the stretch that each row describes.
+
+    `manifest` tells how they were made: model, dtype, fps, num_frames, stride_frames, hop_seconds, size.
+    """
+
+    values: np.ndarray
+    times_seconds: np.ndarray
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Pictures with a caption: `rows` of uint8 `[T, C, H, W]`, each row a film strip, each with its name."""
+
+    title: str
+    rows: tuple[tuple[str, np.ndarray], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a report: column names and rows of plain values."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Lines of a report: for each name its points `(x, y)`."""
+
+    title: str
+    x_label: str
+    lines: tuple[tuple[str, tuple[tuple[float, float], ...]], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run says of itself: parts in reading order, and the facts (command, commit, seed, machine's shape)."""
+
+    title: str
+    parts: tuple[str | Table | Curve | Figure, ...]
+    facts: dict[str, Any] = field(default_factory=dict)

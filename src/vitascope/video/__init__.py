@@ -1,0 +1,1 @@
+"""Files to frames to clips: probe, index, reader, clips, transforms, cuts, writer."""
