@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -11,18 +11,16 @@ from torch.utils.data import Dataset
 
 from vitascope.structures import Figure, Labels, Masks, Record, Segments
 
+Batch = dict[str, Tensor]
 
-class Draw(NamedTuple):
-    """What the sampler hands to a data set; a sample's randomness follows from it, so workers and resume change nothing."""
 
+class Draw(NamedTuple):  # what a data set is asked for; all randomness of a sample follows from it
     index: int  # which record
     seed: int  # of this draw alone, 63 bits
     progress: float  # position within the stage, in [0, 1)
 
 
-class Frozen(BaseModel):
-    """Base of every configuration: immutable, and an unknown field is an error."""
-
+class Frozen(BaseModel):  # base of every configuration: immutable, and an unknown field is an error
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -33,18 +31,14 @@ class Optim(Frozen):
     lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
     min_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the cosine.")
     warmup: float = Field(0.05, ge=0, le=1, description="Share of the stage that warms up linearly from 0.")
-    betas: tuple[float, float] = Field(
-        (0.9, 0.95), description="Adam's betas; LARS and SGD take the first as momentum."
-    )
+    betas: tuple[float, float] = Field((0.9, 0.95), description="Adam's betas; the first is LARS's and SGD's momentum.")
     eps: float = Field(1e-8, gt=0, description="Adam's epsilon.")
     weight_decay: float = Field(0.05, ge=0, description="Weight decay; none on biases, norms and other 1-D parameters.")
     layer_decay: float = Field(1.0, gt=0, le=1, description="Factor on the learning rate per layer below the head.")
     clip_norm: float | None = Field(1.0, gt=0, description="Largest gradient norm; None for no clipping.")
 
 
-class Stage(Frozen):
-    """One stretch of training: what it is called, how long, on which data set, which parameters learn, and how."""
-
+class Stage(Frozen):  # one stretch of training
     name: str
     length: int = Field(gt=0, description="In `unit`s.")
     unit: Literal["steps", "epochs"] = "epochs"
@@ -54,12 +48,10 @@ class Stage(Frozen):
     optim: Optim = Optim()
 
 
-class Snippet(Frozen):
-    """The clip that a method's encoder takes."""
-
+class Snippet(Frozen):  # the clip that a method's encoder takes
     num_frames: int = Field(gt=0)
     stride_frames: int = Field(gt=0, description="Distance of two frames of the clip, in frames of the video.")
-    size: int = Field(gt=0, description="Height and width in pixels.")
+    size: int = Field(gt=0, description="Height and width, in pixels.")
 
 
 class Method(nn.Module, ABC):
@@ -67,6 +59,7 @@ class Method(nn.Module, ABC):
 
     config: Frozen
     snippet: Snippet
+    recipes: dict = {}  # name -> function that returns a config: a row of the paper's table each
     no_decay: tuple[str, ...] = ()  # names of the parameters free of weight decay, besides the 1-D ones
 
     @abstractmethod
@@ -74,18 +67,14 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def samples(self, stage: Stage, records: list[Record]) -> Dataset: ...  # takes a Draw, gives dict[str, Tensor]
     @abstractmethod
-    def training_step(
-        self, batch: dict[str, Tensor]
-    ) -> dict[str, Tensor]: ...  # scalars; "loss" is a mean over samples
+    def training_step(self, batch: Batch) -> Batch: ...  # scalars by name; "loss" is a mean over samples
     @abstractmethod
     def features(self, clips: Tensor) -> Tensor: ...  # uint8 [B, T, C, H, W], any H and W -> float32 [B, D]
     def predict(self, record: Record) -> Labels | Segments | Masks:
-        raise TypeError(
-            f"{type(self).__name__} gives features, not predictions; use `features` or a method that predicts"
-        )
+        raise TypeError(f"{type(self).__name__} does not predict; use its features, or a method that predicts")
 
     def layer_of(self, name: str) -> int:  # depth of a parameter for layer decay: 0 is nearest the pixels
         return 0
 
-    def figures(self, batch: dict[str, Tensor]) -> list[Figure]:  # what the method saw and said, for the report
+    def figures(self, batch: Batch) -> list[Figure]:  # what the method saw and said, for the report
         return []

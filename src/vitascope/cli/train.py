@@ -1,0 +1,63 @@
+"""Train RECIPE on the videos of --data; run again with the same --run to go on after an interruption.
+
+Example: vitascope train videomae-tiny --data recordings/ --set mask_ratio=0.75 --set optim.lr=3e-4
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitascope.cli.output import emit, printable, say
+from vitascope.cli.scan import JsonOption, LibraryOption
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, e.g. videomae-tiny.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of videos, or a CSV, JSONL or TXT list.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field.")] = None,
+    library: LibraryOption = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run; an existing one is resumed.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that load data.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files too.")] = False,
+    json: JsonOption = False,
+) -> None:
+    from vitascope import api
+
+    settings = {
+        "seed": seed,
+        "num_workers": workers,
+        "device": device,
+        "precision": precision,
+        "tensorboard": tensorboard,
+    }
+    try:
+        name, config = api.configure(recipe, set_ or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    result = api.train(recipe, data, library, config=config, run=run, settings=settings, say=say, command=sys.argv[1:])
+    emit(json, result, lambda: lines(result))
+    if result.signal:
+        raise SystemExit(128 + result.signal)
+
+
+def lines(result) -> list[str]:
+    text = [f"run {result.run}: {result.state} after {result.steps} steps"]
+    text += [f"  {name} {value:.4f}" for name, value in result.metrics.items()]
+    if result.unreadable:
+        text.append(f"  {len(result.unreadable)} videos could not be read and taught nothing:")
+        text += [f"    {printable(path)}: {reason}" for path, reason in sorted(result.unreadable.items())]
+    text.append(f"folder: {result.folder}")
+    if result.signal:
+        text.append(
+            f"go on:  vitascope train {result.recipe} --data {result.data} --library {result.library} --run {result.run}"
+        )
+    else:
+        text.append(f"next: vitascope embed --library {result.library} --run {result.run}")
+    return text

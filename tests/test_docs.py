@@ -1,0 +1,56 @@
+"""The README's commands and example run, on generated video, in the order in which they stand."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    from vitascope.video.writer import VideoWriter
+
+    root = tmp_path_factory.mktemp("docs")
+    (root / "recordings").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("monday", "tuesday", "friday"):
+        texture = rng.integers(0, 255, (3, 24, 24), dtype=np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+        frames = np.stack([np.roll(texture, 2 * t, axis=2) for t in range(75)])
+        with VideoWriter(root / "recordings" / f"{name}.mp4", 25) as writer:
+            writer.write(frames)
+    return root
+
+
+def test_readme_commands_run_in_order(folder):
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("vitascope ")]
+    assert {shlex.split(line)[1] for line in commands} == {"scan", "train", "embed", "search", "runs"}
+    for line in commands:
+        words = shlex.split(line)
+        done = subprocess.run(
+            [sys.executable, "-m", "vitascope.cli.main", *words[1:]], cwd=folder, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout.strip(), f"{line} printed nothing"
+
+
+def test_readme_python_example_runs(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    (code,) = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("h264 3.0 torch.Size([3, 3, 96, 96])")
+
+
+def test_readme_names_only_make_targets_that_exist():
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    for target in re.findall(r"^make (\S+)", "\n".join(blocks("sh")), re.M):
+        assert re.search(rf"^{target}:", makefile, re.M), target
