@@ -159,3 +159,74 @@ class Report:
     title: str
     parts: tuple[str | Table | Curve | Figure, ...]
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSummary:
+    """What a scan did; `problems` holds a row for every file that is not done: path, state, reason, detail, gaps."""
+
+    data: str
+    library: str
+    num_files: int
+    duration_seconds: float
+    done: int
+    damaged: int
+    refused: int
+    opened: int
+    unchanged: int
+    moved: int
+    gone: int
+    variable_rate: int
+    problems: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSummary:
+    """What a training run did; `curve` are `(step, loss)`, `unreadable` maps a path to the reason, `signal` ended it."""
+
+    run: str
+    recipe: str
+    data: str
+    library: str
+    folder: str
+    state: str
+    steps: int
+    metrics: dict[str, float]
+    unreadable: dict[str, str]
+    curve: tuple[tuple[float, float], ...]
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedSummary:
+    """What an extraction did; `problems` are `(path, state, detail)`."""
+
+    library: str
+    run: str
+    embedded: int
+    skipped: int
+    snippets: int
+    width: int
+    problems: tuple[tuple[str, str, str], ...]
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A stretch of a video that is like the query; `score` is the cosine, 1 for the same."""
+
+    path: str
+    start_seconds: float
+    end_seconds: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """The moments most like `[seconds]` of `path`, best first, among `num_vectors` snippets of a run."""
+
+    path: str
+    seconds: float
+    run: str
+    num_vectors: int
+    hits: tuple[Hit, ...]

@@ -1,0 +1,69 @@
+"""A path of any kind -> records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from vitascope.datasets.folder import find_videos
+from vitascope.datasets.hmdb51 import FILE_NAME, read_hmdb51
+from vitascope.datasets.kinetics import read_kinetics, read_path_list
+from vitascope.datasets.manifest import read_manifest, read_text
+from vitascope.datasets.ucf101 import read_ucf101
+from vitascope.structures import Record
+
+
+def load_records(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> list[Record]:
+    """Reads a folder or a list by what it is.
+
+    | path | read as |
+    | --- | --- |
+    | a folder | its videos, without labels (`find_videos`) |
+    | `.jsonl` | a manifest |
+    | `.csv` whose header has `youtube_id` | Kinetics' table |
+    | `.csv` whose header has `video` or `labels` | a manifest |
+    | any other `.csv` | lines `path label` |
+    | `<class>_test_split<n>.txt` | HMDB51 |
+    | `trainlist*.txt`, `testlist*.txt` | UCF101 |
+    | any other `.txt` | lines `path label` |
+
+    Args:
+        path: A folder or a list.
+        root: The folder that the paths of a list start from; by default the list's own.
+
+    Raises:
+        ValueError: There is no such path, it is of another kind, or the list has a fault, named with its line.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "a.mp4").touch()
+        ...     [record.id for record in load_records(folder)]
+        ['a.mp4']
+    """
+    path = Path(path)
+    if path.is_dir():
+        if root is not None:
+            raise ValueError(f"root ({root}) goes with a list, but {path} is a folder; leave root out")
+        return find_videos(path)
+    suffix = path.suffix.lower()
+    if not path.exists() or suffix not in (".csv", ".jsonl", ".txt"):
+        raise ValueError(f"{path} must be a folder, or a list that ends in .csv, .jsonl or .txt")
+    return _reader(path, suffix)(path, root)
+
+
+def _reader(path: Path, suffix: str) -> Callable[..., list[Record]]:
+    if suffix == ".jsonl":
+        return read_manifest
+    first = read_text(path).partition("\n")[0].strip()
+    header = [name.strip().strip('"') for name in first.split(",")]
+    if suffix == ".csv" and "youtube_id" in header:
+        return read_kinetics
+    if suffix == ".csv" and {"video", "labels"} & set(header):
+        return read_manifest
+    if suffix == ".csv":
+        return read_path_list
+    if FILE_NAME.fullmatch(path.name):
+        return read_hmdb51
+    return read_ucf101 if path.name.lower().startswith(("trainlist", "testlist")) else read_path_list

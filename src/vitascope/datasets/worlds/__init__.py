@@ -1,0 +1,1 @@
+"""Synthetic video with exact truth: motion, textures, untrimmed stories and objects, deterministic by seed."""

@@ -1,0 +1,108 @@
+"""The library: one folder that holds everything learned about a collection of video, and opens after any crash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vitascope.store.atomic import WriteError, remove_stray
+from vitascope.store.catalogue import Catalogue
+from vitascope.store.features import FeatureStore
+from vitascope.store.runs import Runs
+from vitascope.store.schema import Database, LibraryError
+from vitascope.store.vectors import Vectors
+
+FOLDERS = ("features", "runs", "index", "reports")
+
+
+class Library:
+    """A folder with `library.sqlite`, `features/`, `runs/`, `index/` (derived, may be removed) and `reports/`.
+
+    Any number of processes may have it open. What was committed is there after `kill -9`.
+
+    Args:
+        path: The library's folder.
+        data_root: Where the videos lie; only looked at when the library is made. Paths below it are kept relative to
+            it. It is itself kept relative to the library if the two share a parent, so that both can be moved
+            together. By default the folder that holds the library.
+        create: Make the library if there is none.
+
+    Raises:
+        LibraryError: There is no library at `path`, it is damaged, or a newer vitascope made it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, Library(folder + "/library", create=True) as library:
+        ...     library.catalogue.counts()
+        {'done': 0, 'damaged': 0, 'refused': 0, 'missing': 0}
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, *, data_root: str | os.PathLike | None = None, create: bool = False
+    ) -> None:
+        self.path = Path(os.path.abspath(path))
+        if not create and not (self.path / "library.sqlite").is_file():
+            raise LibraryError(f"no library at {self.path}; make one with `vitascope scan DIR --library {self.path}`")
+        for folder in FOLDERS:
+            self._make(folder)
+        self._database = Database(self.path / "library.sqlite")
+        self.data_root = self._root(data_root)
+        self.catalogue = Catalogue(self._database, str(self.data_root))
+        self.features = FeatureStore(self._database, self.path / "features", self.catalogue)
+        self.runs = Runs(self._database, self.path / "runs")
+        self.reports = self.path / "reports"
+
+    def vectors(self, model_id: str) -> Vectors:
+        """Open the vectors of one model for search, as they are now; builds the index if there are many and none fits."""
+        return Vectors(self.features, self.catalogue, self.path / "index", model_id)
+
+    def embedded_run(self, prefix: str | None = None) -> str:
+        """Return the id of the run that `prefix` begins, or of the newest run that has features.
+
+        Raises:
+            LibraryError: There is no such run, or no run has features.
+        """
+        if prefix:
+            return self.runs.find(prefix).id
+        embedded = self.features.models()
+        newest = next((run.id for run in self.runs.list() if run.id in embedded), None)
+        if newest is None:
+            raise LibraryError(
+                f"{self.path} has no features yet; make some with `vitascope embed --library {self.path}`"
+            )
+        return newest
+
+    def clean(self) -> list[Path]:
+        """Remove what killed processes left half-written; nothing that was committed is touched."""
+        folders = [self.path / name for name in FOLDERS]
+        folders += [folder for folder in (self.path / "features").iterdir() if folder.is_dir()]
+        return [stray for folder in folders for stray in remove_stray(folder)]
+
+    def close(self) -> None:
+        """Close the catalogue; a second call does nothing."""
+        self._database.close()
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _make(self, folder: str) -> None:
+        try:
+            (self.path / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(
+                error.errno, f"cannot make the library's folder {self.path / folder}: {error.strerror}", error.filename
+            ) from error
+
+    def _root(self, data_root: str | os.PathLike | None) -> Path:
+        """Return the data root that the library was made with, which is set on the first opening."""
+        wanted = os.path.abspath(data_root if data_root is not None else self.path.parent)
+        if wanted == str(self.path.parent) or wanted.startswith(os.path.join(self.path.parent, "")):
+            wanted = os.path.relpath(wanted, self.path)
+        with self._database.transaction() as connection:
+            stored = connection.execute("SELECT value FROM meta WHERE name='data_root'").fetchone()
+            if stored is None:
+                connection.execute("INSERT INTO meta VALUES ('data_root', ?)", (os.fsencode(wanted),))
+        return Path(os.path.normpath(self.path / (os.fsdecode(stored[0]) if stored else wanted)))

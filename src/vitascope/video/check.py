@@ -1,0 +1,83 @@
+"""A quick look at a whole file: can it be read, and where not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+
+from vitascope.structures import Gap, VideoError
+from vitascope.video.container import OpenVideo
+from vitascope.video.decode import Converter, Decoder, gaps_of
+from vitascope.video.index import FrameIndex, build_from
+from vitascope.video.probe import VideoInfo, describe
+
+_SAMPLES = 4  # seek points at which a frame is decoded
+
+
+def check(path: str | os.PathLike[str], *, deep: bool = False) -> tuple[VideoInfo, FrameIndex, tuple[Gap, ...]]:
+    """Opens a file, indexes it and decodes a few frames spread over it.
+
+    Args:
+        path: A local video file.
+        deep: Decode every frame instead.
+
+    Returns:
+        The facts (number of frames, duration and kind of rate as the index has them), the frame index, and the gaps met.
+
+    Raises:
+        VideoError: The file cannot be opened, or no frame that was tried can be shown.
+
+    Example:
+        >>> check("nothing.mp4")
+        Traceback (most recent call last):
+        vitascope.structures.VideoError: nothing.mp4: missing: no such file; local files only, no URLs
+    """
+    opened = OpenVideo(path)
+    try:
+        info = describe(opened)
+        index = build_from(opened)
+        info = complete(info, index)
+        if deep:
+            positions = np.arange(len(index))
+        else:
+            starts = np.unique(np.append(0, index.seek_positions[index.seek_positions < len(index)]))
+            positions = starts[np.unique(np.linspace(0, len(starts) - 1, _SAMPLES).round().astype(int))]
+        decoder = Decoder(opened, index)
+        num_shown = _num_shown(decoder, Converter(info), positions)
+        decoder.close()
+    finally:
+        opened.close()
+    if num_shown == 0:
+        raise VideoError(info.path, "damaged", f"none of the {len(positions)} frames that were tried can be decoded")
+    return info, index, gaps_of(decoder.missing, index) + unread_gap(index)
+
+
+def complete(info: VideoInfo, index: FrameIndex) -> VideoInfo:
+    """The facts of the header, with what only the frame index knows."""
+    return replace(
+        info, num_frames=len(index), duration_seconds=index.duration_seconds, is_variable_rate=index.is_variable_rate
+    )
+
+
+def unread_gap(index: FrameIndex) -> tuple[Gap, ...]:
+    """The gap at the end of a file that broke off, if its header tells."""
+    if index.num_unread == 0:
+        return ()
+    end, fps = index.duration_seconds, index.nominal_fps or index.fps
+    lost = index.num_unread / fps if fps else 0.0
+    return (Gap(end, end + lost, f"the file breaks off; {index.num_unread} frames are lost"),)
+
+
+def _num_shown(decoder: Decoder, converter: Converter, positions: np.ndarray) -> int:
+    out = np.empty((3, *converter.native_size), np.uint8)
+    num_shown = 0
+    for position in positions.tolist():
+        frame = decoder.frame_at(position)
+        if frame is None:
+            continue
+        if num_shown == 0:  # once: the pixel format can be converted
+            converter.write(frame, out)
+        num_shown += 1
+    return num_shown

@@ -1,0 +1,74 @@
+"""An untrimmed video as a stream of snippets: clips of a fixed number of frames, a fixed time apart, end to end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from vitascope.structures import Gap, Record
+from vitascope.video.clips import read_windows, sliding_times
+from vitascope.video.index import FrameIndex
+from vitascope.video.reader import VideoReader
+
+
+class Snippets:
+    """The snippets of one video or of one stretch of it; every frame is decoded at most once, memory does not grow.
+
+    Args:
+        record: The video, and optionally a stretch of it.
+        num_frames: Frames of a snippet, > 0.
+        stride_frames: Their distance in frames at the video's average rate, > 0.
+        hop_seconds: Distance of two snippets; None sets them end to end.
+        size: Short side of the frames, in pixels.
+        index: The video's frame index if it is at hand; made by reading the packets otherwise.
+
+    Raises:
+        VideoError: The video cannot be opened.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        num_frames: int,
+        stride_frames: int,
+        hop_seconds: float | None = None,
+        size: int | None = None,
+        index: FrameIndex | None = None,
+    ) -> None:
+        self._reader, self._size = VideoReader(record.path, index=index), size
+        times = self._reader.index.times_seconds
+        self.fps = self._reader.index.fps
+        self.stride_seconds = stride_frames / self.fps
+        self.window_seconds = num_frames * self.stride_seconds
+        first = min(max(record.start_seconds or 0.0, 0.0), float(times[-1]))
+        last = float(times[-1]) if record.end_seconds is None else min(record.end_seconds, float(times[-1]))
+        self.hop_seconds = hop_seconds or self.window_seconds
+        self._instants = sliding_times(
+            num_frames, self.stride_seconds, self.hop_seconds, max(first, last), first_seconds=first
+        )  # [S, T]
+        self._end = min(self._reader.duration_seconds, record.end_seconds or np.inf)
+
+    def __len__(self) -> int:
+        return len(self._instants)
+
+    def __iter__(self) -> Iterator[tuple[tuple[float, float], object]]:
+        """Give `((start_seconds, end_seconds), frames uint8 [T, C, H, W])`; what cannot be decoded is left out."""
+        with self._reader as reader:
+            for row, clip in read_windows(reader, self._instants, self._size):
+                start = float(self._instants[row, 0])
+                yield (start, max(start, min(start + self.window_seconds, self._end))), clip.frames
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """The stretches met so far that cannot be decoded."""
+        return self._reader.gaps
+
+
+def film_strip(path: str | os.PathLike, start_seconds: float, end_seconds: float, count: int, size: int) -> np.ndarray:
+    """Frames spread evenly over a stretch, for pictures: uint8 `[count, C, H, W]` of short side `size` pixels."""
+    with VideoReader(path) as reader:
+        last = min(end_seconds, float(reader.index.times_seconds[-1]))
+        times = np.linspace(min(start_seconds, last), last, count)
+        return reader.frames_at_seconds(times, size=size).frames.numpy()

@@ -1,0 +1,182 @@
+"""What every method keeps, over all of `METHODS`: each is built from its tiny recipe and fed from real files."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import default_collate
+
+from vitascope.methods import METHODS
+from vitascope.methods.base import Draw, Frozen, Method, Stage
+from vitascope.structures import Figure, Record
+from vitascope.video.writer import VideoWriter
+
+OVERFIT_STEPS = 150
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> list[Record]:
+    """Two short videos: smooth colours that drift, each its own way."""
+    folder, records = tmp_path_factory.mktemp("videos"), []
+    rows, columns = np.mgrid[0:120, 0:160] / 20.0
+    for i in range(2):
+        shift = np.arange(40)[:, None, None] * (0.2 + 0.1 * i)
+        planes = [np.sin(rows * a + shift) + np.cos(columns * b - shift) for a, b in ((1, 2), (2, 1), (1, 1 + i))]
+        frames = (np.stack(planes, 1) * 60 + 128).astype(np.uint8)  # [T, C, H, W]
+        with VideoWriter(folder / f"{i}.mp4", 25) as writer:
+            writer.write(frames)
+        records.append(Record(str(folder / f"{i}.mp4")))
+    return records
+
+
+def tiny_config(cls: type[Method]) -> Frozen:
+    return next(make for name, make in cls.recipes.items() if name.endswith("-tiny"))()
+
+
+def build(cls: type[Method], seed: int = 0) -> Method:
+    torch.manual_seed(seed)
+    return cls(tiny_config(cls))
+
+
+def read(method: Method, stage: Stage, records: list[Record], seeds=(1, 2)) -> dict[str, torch.Tensor]:
+    samples = method.samples(stage, records)
+    return default_collate([samples[Draw(index, seed, 0.0)] for index, seed in enumerate(seeds)])
+
+
+@pytest.fixture(params=list(METHODS.values()), ids=list(METHODS))
+def cls(request) -> type[Method]:
+    return request.param
+
+
+def test_every_recipe_makes_a_valid_configuration_with_its_own_stages(cls):
+    for name, make in cls.recipes.items():
+        config = make()
+        assert isinstance(config, Frozen), name
+        assert type(config).model_validate_json(config.model_dump_json()) == config, name
+    assert any(name.endswith("-tiny") for name in cls.recipes)
+
+
+def test_every_field_says_what_it_is_and_the_papers_value(cls):
+    for name, field in type(tiny_config(cls)).model_fields.items():
+        assert field.description and "Paper:" in field.description, name
+
+
+def test_it_builds_with_stages_and_a_snippet(cls):
+    method = build(cls)
+    assert method.config == tiny_config(cls)
+    assert method.snippet.num_frames > 0
+    names = {name for name, _ in method.named_parameters()}
+    stages = method.stages()
+    assert len({stage.name for stage in stages}) == len(stages) > 0
+    for stage in stages:
+        assert all(any(name.startswith(prefix) for name in names) for prefix in stage.learns)
+    assert set(method.no_decay) <= names
+    assert all(isinstance(method.layer_of(name), int) and method.layer_of(name) >= 0 for name in names)
+
+
+def test_loss_is_finite_and_every_learning_parameter_gets_a_gradient(cls, records):
+    method = build(cls)
+    for stage in method.stages():
+        method.zero_grad(set_to_none=True)
+        scalars = method.training_step(read(method, stage, records))
+        assert all(value.ndim == 0 and value.isfinite() for value in scalars.values()), stage.name
+        scalars["loss"].backward()
+        learning = {n: p for n, p in method.named_parameters() if p.requires_grad and n.startswith(stage.learns)}
+        lacking = [n for n, p in learning.items() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+        assert not lacking, (stage.name, lacking)
+
+
+def test_a_step_leaves_the_batch_unchanged(cls, records):
+    method = build(cls)
+    for stage in method.stages():
+        batch = read(method, stage, records)
+        before = copy.deepcopy(batch)
+        method.training_step(batch)["loss"].backward()
+        method.figures(batch)
+        assert batch.keys() == before.keys()
+        assert all(torch.equal(batch[key], before[key]) for key in batch), stage.name
+
+
+def test_the_loss_is_a_mean_over_samples(cls, records):
+    method = build(cls)
+    for stage in method.stages():
+        batch = read(method, stage, records)
+        whole = method.training_step(batch)["loss"]
+        parts = [method.training_step({k: v[i : i + 1] for k, v in batch.items()})["loss"] for i in range(2)]
+        torch.testing.assert_close(whole, sum(parts) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_same_draw_same_sample_and_another_draw_another(cls, records):
+    method = build(cls)
+    for stage in method.stages():
+        samples, again = method.samples(stage, records), method.samples(stage, records)
+        again[Draw(1, 7, 0.0)]  # what was asked before must not matter
+        first, second, other = samples[Draw(0, 5, 0.0)], again[Draw(0, 5, 0.0)], samples[Draw(0, 6, 0.0)]
+        assert all(torch.equal(first[key], second[key]) for key in first)
+        assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_same_seed_same_loss(cls, records):
+    losses = []
+    for _ in range(2):
+        method = build(cls, seed=3)
+        batch = read(method, method.stages()[0], records)
+        losses.append(method.training_step(batch)["loss"].item())
+    assert losses[0] == losses[1]
+    assert build(cls, seed=4).training_step(batch)["loss"].item() != losses[0]
+
+
+def test_it_saves_and_loads_to_equality(cls, records, tmp_path):
+    method, other = build(cls, seed=0), build(cls, seed=1)
+    save_file(method.state_dict(), tmp_path / "model.safetensors")
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    clips = random_clips(method)
+    with torch.inference_mode():
+        assert torch.equal(method.eval().features(clips), other.eval().features(clips))
+    for stage in method.stages():
+        batch = read(method, stage, records)
+        assert torch.equal(method.training_step(batch)["loss"], other.training_step(batch)["loss"])
+
+
+def test_it_overfits_two_samples(cls, records):
+    method = build(cls)
+    stage = method.stages()[0]
+    batch = read(method, stage, records)
+    optimizer = torch.optim.AdamW(method.parameters(), lr=stage.optim.lr, betas=stage.optim.betas)
+    first = method.training_step(batch)["loss"].item()
+    for _ in range(OVERFIT_STEPS):
+        optimizer.zero_grad()
+        loss = method.training_step(batch)["loss"]
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.25 * first
+
+
+def random_clips(method: Method, batch_size: int = 2) -> torch.Tensor:
+    shape = (batch_size, method.snippet.num_frames, 3, method.snippet.size + 20, method.snippet.size + 61)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_features_are_one_finite_float32_vector_a_clip_and_deterministic(cls):
+    method = build(cls).eval()
+    clips = random_clips(method)
+    before = clips.clone()
+    with torch.inference_mode():
+        vectors = method.features(clips)
+        assert vectors.dtype == torch.float32 and vectors.ndim == 2 and len(vectors) == 2
+        assert vectors.isfinite().all()
+        assert torch.equal(vectors, method.features(clips))
+        torch.testing.assert_close(vectors[1:], method.features(clips[1:]), rtol=1e-4, atol=1e-5)
+    assert torch.equal(clips, before)
+    assert not torch.allclose(vectors[0], vectors[1])
+
+
+def test_figures_are_rows_of_pictures(cls, records):
+    method = build(cls).eval()
+    for stage in method.stages():
+        for figure in method.figures(read(method, stage, records)):
+            assert isinstance(figure, Figure) and figure.title and figure.rows
+            for name, row in figure.rows:
+                assert name and row.dtype == np.uint8 and row.ndim == 4 and row.shape[1] == 3
