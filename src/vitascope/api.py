@@ -1,16 +1,17 @@
-"""The one file that joins the rooms: scan, train, embed, search. A room is imported by the function that needs it."""
+"""The one file that joins the rooms: scan, train, embed, search. A room is imported by the function that needs it.
+
+With `progress=True` long work shows a line of progress on standard error.
+"""
 
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitascope.store.library import Library
 from vitascope.store.locate import find_library, library_for
-from vitascope.store.schema import LibraryError
 from vitascope.structures import EmbedSummary, Figure, Record, ScanSummary, SearchSummary, TrainSummary
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ PathLike = str | os.PathLike
 
 
 def scan(
-    data: PathLike, library: PathLike | None = None, *, deep: bool = False, num_workers: int = 2, progress: Any = None
+    data: PathLike, library: PathLike | None = None, *, deep: bool = False, num_workers: int = 2, progress: bool = False
 ) -> ScanSummary:
     """Look at every video below a folder; each is then done, damaged (with gaps) or refused (with the reason).
 
@@ -29,19 +30,20 @@ def scan(
         library: The library's folder; by default beside the data.
         deep: Decode every frame of every file; else the packets and a few frames of what is new or changed.
         num_workers: Processes; 0 works in this one.
-        progress: Called with (files done, files to do).
 
     Raises:
         ValueError: `data` is not a folder.
-        LibraryError: The library cannot be opened.
     """
     from vitascope.datasets.folder import find_videos
+    from vitascope.engine.log import Progress
     from vitascope.engine.scan import scan as scan_files
     from vitascope.video.check import check
 
     paths = [record.path for record in find_videos(data)]
     with Library(library or library_for(data), data_root=data, create=True) as lib:
-        return scan_files(lib, Path(data), paths, check, deep=deep, num_workers=num_workers, progress=progress)
+        return scan_files(
+            lib, Path(data), paths, check, deep=deep, num_workers=num_workers, progress=Progress() if progress else None
+        )
 
 
 def recipes() -> dict[str, tuple[str, Callable[[], Frozen]]]:
@@ -76,7 +78,7 @@ def train(
     config: Frozen | None = None,
     run: str | None = None,
     settings: dict[str, Any] | None = None,
-    progress: Any = None,
+    progress: bool = False,
 ) -> TrainSummary:
     """Train a recipe on a folder or a list of videos, or go on with a run.
 
@@ -87,7 +89,6 @@ def train(
         config: From `configure`; by default the recipe's own.
         run: Id, or its beginning, of a run to go on with; None starts one.
         settings: Fields of `engine.settings.TrainSettings`.
-        progress: Called with an `engine.log.Status` after each step.
 
     Raises:
         ValueError: There is no video, or a name or value does not fit.
@@ -96,6 +97,7 @@ def train(
     import torch
 
     from vitascope.datasets.load import load_records
+    from vitascope.engine.log import Progress
     from vitascope.engine.settings import TrainSettings
     from vitascope.engine.train_run import train_run
     from vitascope.methods import METHODS
@@ -106,9 +108,11 @@ def train(
         raise ValueError(f"no video in {data}; name a folder or a list that has some")
     torch.manual_seed(settings.seed)  # the weights at the start are part of what a seed means
     method = METHODS[name](config)
-    with Library(library or library_for(data), data_root=data, create=True) as lib:
+    root = Path(data) if os.path.isdir(data) else Path(data).parent
+    shown = Progress() if progress else None
+    with Library(library or library_for(root), data_root=root, create=True) as lib:
         return train_run(
-            lib, method, records, settings, name=name, recipe=recipe, data=str(data), run=run, progress=progress
+            lib, method, records, settings, name=name, recipe=recipe, data=str(data), run=run, progress=shown
         )
 
 
@@ -118,15 +122,51 @@ def load_method(folder: PathLike, device: str = "cpu") -> Method:
     Raises:
         CheckpointError: There is no checkpoint, or it is damaged.
     """
-    from vitascope.engine import checkpoint
+    from vitascope.engine.load import load_method as load
     from vitascope.methods import METHODS
 
-    folder = Path(folder) if (Path(folder) / "config.json").is_file() else checkpoint.latest_folder(Path(folder))
-    about, weights = checkpoint.read_model(folder)
-    cls = METHODS[about["method"]]
-    method = cls(type(next(iter(cls.recipes.values()))()).model_validate(about["config"]))
-    checkpoint.load_weights(method, weights, str(folder))
-    return method.eval().to(device)
+    return load(Path(folder), METHODS, device)
+
+
+def embed(
+    library: PathLike | None = None,
+    *,
+    run: str | None = None,
+    hop_seconds: float | None = None,
+    settings: dict[str, Any] | None = None,
+    progress: bool = False,
+) -> EmbedSummary:
+    """Turn every video of a library into vectors, one a snippet, with the encoder of a run; what is there is kept.
+
+    Args:
+        library: By default the only one in this folder.
+        run: Id of the run, or its beginning; by default the newest that is done.
+        hop_seconds: Distance of two snippets; by default they lie end to end.
+        settings: Fields of `engine.extract.ExtractSettings`.
+
+    Raises:
+        LibraryError: There is no library, or no run that is done.
+    """
+    from vitascope.engine.extract import ExtractSettings, extract
+    from vitascope.engine.log import Progress
+    from vitascope.video.snippets import Snippets
+
+    with Library(find_library(library)) as lib:
+        run = lib.runs.find(run).id if run else lib.finished_run()
+        method = load_method(lib.runs.find(run).folder)
+        about, shown = method.snippet, Progress() if progress else None
+
+        def read(record: Record) -> Snippets:
+            kept = lib.catalogue.frame_index(record.path)
+            return Snippets(record, about.num_frames, about.stride_frames, hop_seconds, about.size, kept)
+
+        records = [Record(entry.path) for entry in lib.catalogue.entries()]
+        asked = {"hop_seconds": hop_seconds}
+        done = extract(method, run, records, read, lib, ExtractSettings(**settings or {}), asked=asked, progress=shown)
+        return EmbedSummary(
+            str(lib.path), run, len(done.embedded), len(done.skipped), done.num_snippets, done.width, done.problems,
+            done.interrupted,
+        )  # fmt: skip
 
 
 def search(
@@ -144,23 +184,38 @@ def search(
         LibraryError: There is no library, or it has no features.
         VideoError: The moment is outside the video, or the video cannot be read.
     """
+    from vitascope.video.snippets import snippet_at
+
     path, seconds = os.path.abspath(like[0]), float(like[1])
     with Library(find_library(library, path)) as lib:
-        model_id = lib.embedded_run(run)
-        vectors = lib.vectors(model_id)
-        query = _query(lib, model_id, path, seconds)
+        run = lib.embedded_run(run)
+        vectors, query = lib.vectors(run), lib.vector_at(run, path, seconds)
+        if query is None:  # not in the library: read and embedded now
+            method = load_method(lib.runs.find(run).folder)
+            about = method.snippet
+            clip = snippet_at(path, seconds, about.num_frames, about.stride_frames, about.size)
+            query = method.features(clip[None]).detach().numpy()[0]
         hits = vectors.search(query, k, apart_seconds=0.0)  # overlapping snippets are one moment
-        return SearchSummary(path, seconds, model_id, len(vectors), tuple(hits))
+        return SearchSummary(path, seconds, run, len(vectors), tuple(hits))
 
 
-def _query(lib: Library, model_id: str, path: str, seconds: float) -> Any:
-    """The stored vector of the snippet that holds a moment, or the vector of a snippet read there."""
-    import numpy as np
+def film_strip(path: PathLike, start_seconds: float, end_seconds: float, count: int = 8, size: int = 96) -> Any:
+    """Frames spread evenly over a stretch of a video, for pictures: uint8 `[count, C, H, W]`."""
+    from vitascope.video.snippets import film_strip as strip
 
-    entry = next((entry for entry in lib.catalogue.entries() if entry.path == path), None)
-    if entry is not None and lib.features.status(entry, model_id) == "current":
-        near = lib.features.get(path, model_id, seconds, np.nextafter(seconds, np.inf))
-        if len(near.values):
-            return near.values[len(near.values) // 2]
-    method = load_method(lib.runs.find(model_id).folder)
-    return _snippet_features(method, path, seconds)
+    return strip(path, start_seconds, end_seconds, count, size)
+
+
+def figures(run: PathLike, data: PathLike, count: int = 2) -> list[Figure]:
+    """What the method in a run's folder sees and says on `count` videos of some data, as its training would see them."""
+    from vitascope.datasets.load import load_records
+    from vitascope.engine.load import figures as draw
+
+    return draw(load_method(run), load_records(data), count)
+
+
+def make_worlds(folder: PathLike) -> Path:
+    """Write the synthetic worlds of the demo as mp4 files, unless they are there, and return their folder."""
+    from vitascope.datasets.worlds.write import write_demo_worlds
+
+    return write_demo_worlds(folder)

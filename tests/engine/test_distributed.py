@@ -2,15 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from vitascope.engine.checkpoint import folders
+from vitascope.engine.checkpoint import folders, newest
 from vitascope.engine.log import read_metrics
 
 SCRIPT = Path(__file__).with_name("toy_method.py")
@@ -47,3 +49,18 @@ def test_two_processes_give_the_gradient_of_one(tmp_path, batch_size, options):
     for name in before.keys() - {"seen", "teacher"}:  # these count forward passes, not samples of all processes
         torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
     assert any(line["samples"] for line in lines)
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_the_step_at_which_a_signal_ends_them(tmp_path):
+    options = {"log_every": 1, "config": {"stages": [{**STAGE, "length": 100_000, "batch_size": 4}]}}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    process = subprocess.Popen([*launcher, str(SCRIPT), str(tmp_path), json.dumps(options)], env=env)
+    while process.poll() is None and len(read_metrics(tmp_path)) < 5:
+        time.sleep(0.05)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
+    assert time.monotonic() - begun < 5
+    assert newest(tmp_path).trainer["step"] == read_metrics(tmp_path)[-1]["step"] >= 5

@@ -8,6 +8,8 @@ import torch
 
 from vitascope.structures import Gap, VideoError
 from vitascope.video.clips import dense_times, pair_times, random_times, read_windows, sliding_times, uniform_times
+from vitascope.video.reader import VideoReader
+from vitascope.video.writer import VideoWriter
 
 
 class FakeReader:
@@ -107,6 +109,7 @@ def test_video_shorter_than_a_clip_starts_at_its_first_frame():
 def test_random_clips_cover_the_stretch_uniformly_and_follow_their_seed():
     def draw(seed):
         return random_times(np.random.default_rng(seed), 4000, 4, 0.5, 12.0, first_seconds=2.0, end="error")
+
     times = draw(1)
     assert times.min() >= 2 and times.max() <= 12
     counts, _ = np.histogram(times[:, 0], bins=10, range=(2, 10.5))
@@ -182,6 +185,12 @@ def test_windows_are_streamed_and_frames_are_let_go():
     assert len(windows.gi_frame.f_locals["kept"]) <= 8
 
 
+def test_frames_between_the_instants_are_not_asked_for():
+    reader = FakeReader(np.arange(500) * 0.04)
+    list(read_windows(reader, sliding_times(4, 0.16, 0.64, 8.0)))
+    assert reader.decoded == list(range(0, 201, 4))
+
+
 def test_wrapped_windows_are_read_too():
     pts = np.arange(100) * 0.04
     times = dense_times(3.8, 8, 0.04, pts[-1], end="wrap")[None]
@@ -211,13 +220,10 @@ def test_instants_outside_of_the_video_are_refused():
 
 
 def test_windows_of_a_real_file_equal_frames_at_seconds(tmp_path):
-    reader_module = pytest.importorskip("vitascope.video.reader")
-    from vitascope.video.writer import VideoWriter
-
     frames = np.random.default_rng(0).integers(0, 255, (120, 3, 6, 8), np.uint8).repeat(8, 2).repeat(8, 3)
     with VideoWriter(tmp_path / "a.mp4", 20, gop=25) as writer:
         writer.write(frames, 0.3 + irregular(120))
-    with reader_module.VideoReader(str(tmp_path / "a.mp4")) as reader:
+    with VideoReader(str(tmp_path / "a.mp4")) as reader:
         times = random_times(np.random.default_rng(1), 12, 6, 0.13, float(reader.index.times_seconds[-1]))
         came = list(read_windows(reader, times, size=(24, 32)))
         assert sorted(s for s, _ in came) == list(range(12))

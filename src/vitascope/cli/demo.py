@@ -13,11 +13,14 @@ import typer
 
 from vitascope.cli.output import clock, emit, printable, say
 from vitascope.cli.scan import JsonOption
+from vitascope.store.facts import machine
+from vitascope.store.library import Library
+from vitascope.store.reports import write_report
 from vitascope.structures import Curve, Figure, Report, Table
 
 RECIPE = "videomae-tiny"
-SNIPPETS_SHOWN = 5
-NEIGHBOURS_SHOWN = 4
+MOMENTS_SHOWN = 5
+HITS_SHOWN = 5
 
 
 def command(
@@ -33,34 +36,49 @@ def command(
     began = time.monotonic()
     if data is None:
         say("writing synthetic worlds as mp4 files")
-        data = api.write_demo_worlds(out / "data")
+        data = api.make_worlds(out / "data")
     library = out / "library.vitascope"
-    scanned = api.scan(data, library, say=say)
+    scanned = api.scan(data, library, progress=True)
     say(f"{scanned.num_files} videos: {scanned.done} done, {scanned.damaged} damaged, {scanned.refused} refused")
-    _, config = api.configure(RECIPE, [f"length={steps}"])
-    trained = api.train(RECIPE, data, library, config=config, run=f"demo-{steps}", say=say)
-    if trained.signal:
-        raise SystemExit(128 + trained.signal)
-    embedded = api.embed(library, run=trained.run, say=say)
-    if embedded.signal:
-        raise SystemExit(128 + embedded.signal)
+    config = api.configure(RECIPE, [f"length={steps}"])
+    run = earlier_run(library, config.model_dump(mode="json"), str(data))
+    trained = api.train(RECIPE, data, library, config=config, run=run, progress=True)
+    stop_if(trained.signal)
+    embedded = api.embed(library, run=trained.run, progress=True)
+    stop_if(embedded.signal)
+    say("writing the report")
+    with Library(library) as lib:
+        entries = lib.catalogue.entries()
     report = Report(
-        title="vitascope: what the demo saw and learned",
+        title="What vitascope saw, learned and found",
         parts=(
-            *library_parts(scanned, api.files(library)),
+            library_table(scanned, entries),
             loss_curve(trained),
-            *api.figures(library, trained.run, data),
-            *neighbour_figures(api, library, trained.run),
+            *api.figures(trained.folder, data),
+            *neighbours(library, trained.run, [entry.path for entry in entries if entry.state != "refused"]),
         ),
         facts={
-            "command": f"vitascope demo --steps {steps}",
+            "command": f"vitascope demo --steps {steps}" + (f" --data {data}" if data != out / "data" else ""),
             "seconds": round(time.monotonic() - began),
-            **api.machine(),
+            "run": trained.run,
+            **machine(),
         },
     )
-    path = api.write_report(report, out)
+    path = write_report(report, out)
     result = {"report": path, "scan": scanned, "train": trained, "embed": embedded}
     emit(json, result, lambda: lines(path, library, scanned, trained, embedded))
+
+
+def stop_if(signal: int | None) -> None:
+    if signal:
+        raise SystemExit(128 + signal)
+
+
+def earlier_run(library: Path, config: dict, data: str) -> str | None:
+    """The run of the same training that an earlier demo left here, finished or not."""
+    with Library(library) as lib:
+        runs = [run for run in lib.runs.list(RECIPE) if run.config == config and run.data.get("data") == data]
+    return runs[0].id if runs else None
 
 
 def lines(path, library, scanned, trained, embedded) -> list[str]:
@@ -76,46 +94,51 @@ def lines(path, library, scanned, trained, embedded) -> list[str]:
     return text
 
 
-def library_parts(scanned, files) -> tuple:
-    rows = tuple(
-        (
-            file.path,
-            file.state,
-            clock(file.info.get("duration_seconds", 0.0)),
-            f"{file.info['width']}x{file.info['height']}" if file.info else "",
-            f"{file.info['average_fps']:.2f}" if file.info else "",
-            file.info.get("codec", ""),
-            file.reason or "",
-        )
-        for file in files
-    )
+def library_table(scanned, entries) -> Table:
+    rows = []
+    for entry in entries:
+        info = entry.metadata
+        size = f"{info['width']}x{info['height']}" if info else ""
+        rate = f"{info['average_fps']:.2f}" + (" variable" if info["is_variable_rate"] else "") if info else ""
+        length = clock(info["duration_seconds"]) if info else ""
+        rows.append((entry.path, entry.state, length, size, rate, info.get("codec", ""), entry.reason))
     caption = (
         f"{scanned.num_files} videos, {clock(scanned.duration_seconds)} in all: {scanned.done} done, "
         f"{scanned.damaged} damaged, {scanned.refused} refused."
     )
-    return (Table("The library", ("file", "state", "length", "size", "frames/s", "codec", "reason"), rows, caption),)
+    columns = ("file", "state", "length", "size", "frames/s", "codec", "reason")
+    return Table("The library", columns, tuple(rows), caption)
 
 
 def loss_curve(trained) -> Curve:
-    return Curve(
-        "Loss",
-        "step",
-        (("masked pixels, mean squared error", tuple(trained.curve)),),
-        "Squared error of the normalised pixels of the masked patches; 1 is what predicting the mean gives.",
-    )
+    caption = "Squared error of the normalised pixels of the masked patches; predicting each patch's mean gives 1."
+    return Curve("Training loss", "step", (("masked pixels", trained.curve),), caption)
 
 
-def neighbour_figures(api, library: Path, run: str) -> list[Figure]:
-    """For moments spread over the library, the film strip of each and those of its nearest neighbours elsewhere."""
+def neighbours(library: Path, run: str, paths: list[str]) -> list[Figure]:
+    """For moments of videos spread over the library, the film strips of the moment and of its nearest neighbours."""
+    from vitascope import api
+
     figures = []
-    for path, seconds in api.spread_moments(library, run, SNIPPETS_SHOWN):
-        found = api.search((path, seconds), library, run=run, k=NEIGHBOURS_SHOWN + 1)
-        rows = []
-        for hit in found.hits:
-            name = f"{Path(hit.path).name} {clock(hit.start_seconds)} to {clock(hit.end_seconds)}, {hit.score:.3f}"
-            rows.append((name, api.film_strip(library, hit.path, hit.start_seconds, hit.end_seconds)))
-        title = f"Nearest to {Path(path).name} at {clock(seconds)}"
-        figures.append(
-            Figure(title, tuple(rows), "First the moment itself, then its neighbours; cosine of the vectors.")
+    for path in paths[:: max(1, len(paths) // MOMENTS_SHOWN)][:MOMENTS_SHOWN]:
+        with Library(library) as lib:
+            times = lib.features.get(path, run).times_seconds if path in embedded_paths(lib, run) else []
+        if not len(times):
+            continue
+        start, end = times[len(times) // 2]
+        found = api.search((path, (start + end) / 2), library, run=run, k=HITS_SHOWN)
+        rows = tuple(
+            (
+                f"{Path(hit.path).name}, {clock(hit.start_seconds)} to {clock(hit.end_seconds)}, cosine {hit.score:.3f}",
+                api.film_strip(hit.path, hit.start_seconds, hit.end_seconds),
+            )
+            for hit in found.hits
         )
+        title = f"Most like {Path(path).name} at {clock(start)}"
+        figures.append(Figure(title, rows, "The first strip is the moment itself."))
     return figures
+
+
+def embedded_paths(lib: Library, run: str) -> set[str]:
+    known = lib.catalogue.paths()
+    return {known[part.file_id] for part in lib.features.parts(run)}

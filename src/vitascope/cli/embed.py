@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vitascope.cli.output import emit, printable, say
+from vitascope.cli.output import emit, printable
 from vitascope.cli.scan import JsonOption, LibraryOption
 
 
@@ -22,7 +22,7 @@ def command(
 ) -> None:
     from vitascope import api
 
-    result = api.embed(library, run=run, hop_seconds=hop_seconds, device=device, say=say)
+    result = api.embed(library, run=run, hop_seconds=hop_seconds, settings={"device": device}, progress=True)
     emit(json, result, lambda: lines(result))
     if result.signal:
         raise SystemExit(128 + result.signal)

@@ -18,8 +18,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (scan, train, embed, search, runs, demo):
-    app.command(help=module.__doc__)(module.command)
+for verb in (scan, train, embed, search, runs, demo):
+    app.command(verb.__name__.rpartition(".")[2], help=verb.__doc__)(verb.command)
 
 
 def stop(signum: int, _frame: object) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vitascope.cli.output import clock, emit, printable, say
+from vitascope.cli.output import clock, emit, printable
 
 LibraryOption = Annotated[
     Path | None, typer.Option("--library", help="Folder of the library; by default beside the data, DIR.vitascope.")
@@ -27,7 +27,7 @@ def command(
 ) -> None:
     from vitascope import api
 
-    result = api.scan(data, library, deep=deep, num_workers=workers, say=say)
+    result = api.scan(data, library, deep=deep, num_workers=workers, progress=True)
     emit(json, result, lambda: lines(result))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vitascope.cli.output import clock, emit, printable, say
+from vitascope.cli.output import clock, emit, printable
 from vitascope.cli.scan import JsonOption, LibraryOption
 
 
@@ -27,7 +27,7 @@ def command(
     from vitascope import api
 
     path, seconds = moment(like)
-    result = api.search((path, seconds), library, run=run, k=k, say=say)
+    result = api.search((path, seconds), library, run=run, k=k)
     emit(json, result, lambda: lines(result))
 
 

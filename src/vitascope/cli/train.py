@@ -5,13 +5,12 @@ Example: vitascope train videomae-tiny --data recordings/ --set mask_ratio=0.75 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vitascope.cli.output import emit, printable, say
+from vitascope.cli.output import emit, printable
 from vitascope.cli.scan import JsonOption, LibraryOption
 
 
@@ -20,7 +19,7 @@ def command(
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of videos, or a CSV, JSONL or TXT list.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field.")] = None,
     library: LibraryOption = None,
-    run: Annotated[str | None, typer.Option(help="Name of the run; an existing one is resumed.")] = None,
+    run: Annotated[str | None, typer.Option(help="Go on with this run, by its id or the beginning of it.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that load data.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
@@ -38,10 +37,10 @@ def command(
         "tensorboard": tensorboard,
     }
     try:
-        name, config = api.configure(recipe, set_ or [])
+        config = api.configure(recipe, set_ or [])
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    result = api.train(recipe, data, library, config=config, run=run, settings=settings, say=say, command=sys.argv[1:])
+    result = api.train(recipe, data, library, config=config, run=run, settings=settings, progress=True)
     emit(json, result, lambda: lines(result))
     if result.signal:
         raise SystemExit(128 + result.signal)

@@ -58,7 +58,7 @@ def read_kinetics(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
 
 
 def read_path_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> list[Record]:
-    """Reads lines `path label`, with a space, tab or comma between, as VideoMAE's lists are; the last word is the label.
+    """Reads lines `path label`, with a space, tab or comma between, as VideoMAE's lists are; the last word is a label.
 
     Paths may hold spaces. The label is kept as it is written, mostly a class number.
 

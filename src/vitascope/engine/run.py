@@ -112,6 +112,12 @@ class Run:
         """Steps after which this call stops."""
         return min(self.total, self.settings.max_steps or self.total)
 
+    def remaining(self) -> Iterator[Span]:
+        """Yield the stages that are not done yet, each when those before it are."""
+        for span in self.plan:
+            if self.step < min(span.last, self.goal):
+                yield span
+
     def resume(self) -> None:
         """Take up the newest checkpoint of the folder, if there is one.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vitascope.engine.log import Status
 from vitascope.engine.pool import Failure, run_isolated
 from vitascope.store.catalogue import Changes, Found, Scanned, content_hash
 from vitascope.store.library import Library
@@ -27,7 +29,7 @@ def scan(
     *,
     deep: bool = False,
     num_workers: int = 2,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Callable[[Status], Any] | None = None,
 ) -> ScanSummary:
     """Look at the files that are new or changed, and write down what they are, in batches, as the looks come in.
 
@@ -39,7 +41,7 @@ def scan(
             raises `VideoError`. A module's function, since other processes call it.
         deep: Decode every frame, of unchanged files too.
         num_workers: Processes; a file that kills its process is refused and the rest goes on. 0 works in this one.
-        progress: Called with (files done, files to do).
+        progress: Called after each file.
 
     Returns:
         The counts over all files found, and a row for each that is not done.
@@ -49,6 +51,7 @@ def scan(
     changes = library.catalogue.changes(found, under=data)
     library.catalogue.apply(changes)
     todo = {file.path: file for file in (found if deep else changes.to_scan)}
+    began = time.monotonic()
 
     def results() -> Iterator[Scanned]:
         looks = run_isolated(partial(look, check, deep), list(todo), num_workers, None if deep else TIMEOUT_SECONDS)
@@ -57,7 +60,8 @@ def scan(
                 seen = {"content_hash": "", "state": "refused", "reason": seen.reason, "detail": seen.detail}
             yield Scanned(*todo[path], **seen)
             if progress:
-                progress(done, len(todo))
+                left = (time.monotonic() - began) / done * (len(todo) - done)
+                progress(Status("scan", done, len(todo), None, left))
 
     library.catalogue.add(results())
     return _summary(library, data, found, changes, len(todo))

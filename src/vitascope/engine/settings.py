@@ -24,7 +24,10 @@ class TrainSettings(Frozen):
     )
     num_workers: int = Field(0, ge=0, description="Processes that read video; 0 reads in the training process.")
     micro_batch: int | None = Field(
-        None, gt=0, description="Samples at once on a device; gradients add up to the whole batch. None: all at once."
+        None,
+        gt=0,
+        description="Samples at once on a device; gradients add up to the whole batch. None: all at once. "
+        "A loss that compares samples sees those of one micro-batch.",
     )
     save_every_steps: int = Field(500, gt=0, description="Steps between checkpoints; the end of a stage is saved too.")
     keep_last: int = Field(2, gt=0, description="Checkpoints kept.")

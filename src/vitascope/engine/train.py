@@ -92,9 +92,8 @@ def train(
     signals, signum = Signals(run.rescue, raises=accelerator.num_processes == 1), None
     try:
         with signals, run.open_log(progress):
-            for span in run.plan:
-                if run.step < min(span.last, run.goal):
-                    train_stage(run, span, signals)
+            for span in run.remaining():
+                train_stage(run, span, signals)
             accelerator.wait_for_everyone()
     except Interrupted as interrupted:
         signum = interrupted.args[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitascope.store.atomic import WriteError, remove_stray
 from vitascope.store.catalogue import Catalogue
@@ -11,6 +13,9 @@ from vitascope.store.features import FeatureStore
 from vitascope.store.runs import Runs
 from vitascope.store.schema import Database, LibraryError
 from vitascope.store.vectors import Vectors
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FOLDERS = ("features", "runs", "index", "reports")
 
@@ -71,6 +76,27 @@ class Library:
                 f"{self.path} has no features yet; make some with `vitascope embed --library {self.path}`"
             )
         return newest
+
+    def finished_run(self) -> str:
+        """Return the id of the newest run that is done.
+
+        Raises:
+            LibraryError: There is none.
+        """
+        run = self.runs.latest(state="done")
+        if run is None:
+            raise LibraryError(
+                f"{self.path} has no finished run yet; train one with `vitascope train RECIPE --data DIR`"
+            )
+        return run.id
+
+    def vector_at(self, model_id: str, path: str | os.PathLike, seconds: float) -> np.ndarray | None:
+        """Return the stored vector `[D]` of the snippet that holds a moment, or None if there is none for it."""
+        entry = next((entry for entry in self.catalogue.entries() if entry.path == os.path.abspath(path)), None)
+        if entry is None or self.features.status(entry, model_id) != "current":
+            return None
+        values = self.features.get(entry.path, model_id, seconds, math.nextafter(seconds, math.inf)).values
+        return values[len(values) // 2] if len(values) else None
 
     def clean(self) -> list[Path]:
         """Remove what killed processes left half-written; nothing that was committed is touched."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 End = Literal["repeat_last", "wrap", "error"]
 TOLERANCE_SECONDS = 1e-9  # rounding of sums and products of times
-MAX_SKIP_SECONDS = 1.0  # decoding on over a pause this short costs less than a seek
 
 
 def dense_times(
@@ -315,9 +314,10 @@ def read_windows(
     waiting = deque(np.argsort(last, kind="stable").tolist())
     uses = np.bincount(shown.ravel(), minlength=len(pts))  # [N] how many instants still wait for each frame
     kept: dict[int, Tensor] = {}
-    for first, stop in _runs(np.flatnonzero(uses), pts):
-        for seconds, frame in reader.iterate(max(0.0, pts[first] - 1e-6), pts[stop] + 1e-6, size=size):
-            number = int(np.searchsorted(pts, seconds + 1e-6, side="right")) - 1
+    between = np.r_[0.0, (pts[1:] + pts[:-1]) / 2, pts[-1] + 1]  # frame i starts in [between[i], between[i + 1])
+    for first, stop in _runs(np.flatnonzero(uses)):
+        for seconds, frame in reader.iterate(float(between[first]), float(between[stop + 1]), size=size):
+            number = int(np.searchsorted(between, seconds, side="right")) - 1
             if uses[number]:
                 kept[number] = frame
             while waiting and last[waiting[0]] <= number:
@@ -326,9 +326,12 @@ def read_windows(
             yield from _take(waiting.popleft(), shown, pts, kept, uses)
 
 
-def _runs(needed: np.ndarray, pts: np.ndarray) -> list[tuple[int, int]]:
-    """Groups frame numbers, sorted, into stretches that are decoded without a seek: (first, last) of each."""
-    breaks = np.flatnonzero(np.diff(pts[needed]) > MAX_SKIP_SECONDS)
+def _runs(needed: np.ndarray) -> list[tuple[int, int]]:
+    """Groups frame numbers, sorted, into stretches without a pause: (first, last) of each.
+
+    Between stretches the reader decides whether to decode on or to seek; it converts no frame that nobody asked for.
+    """
+    breaks = np.flatnonzero(np.diff(needed) > 1)
     firsts, lasts = np.r_[0, breaks + 1], np.r_[breaks, len(needed) - 1]
     return [(int(needed[a]), int(needed[b])) for a, b in zip(firsts, lasts, strict=True)]
 

@@ -258,7 +258,7 @@ class Converter:
         height, width = self.native_size
         if isinstance(size, int):
             short = min(height, width)
-            height, width = (max(1, round(side * size / short)) for side in (height, width))
+            height, width = (round(side * size / short) for side in (height, width))
         elif size is not None:
             height, width = (int(side) for side in size)
         if not (1 <= height <= 16384 and 1 <= width <= 16384):
@@ -270,14 +270,13 @@ class Converter:
         height, width = out.shape[1:]
         if self._turns % 2:
             height, width = width, height
+        interpolation = Interpolation.AREA
+        if width % 16 or (width, height) != (frame.width, frame.height):
+            # Without this flag swscale takes a short cut at native size that leaves up to 8 wrong columns at the right edge,
+            # unless the width is a multiple of 16. When scaling the flag costs nothing.
+            interpolation |= Interpolation.ACCURATE_RND
         scaled = self._scaler.reformat(
-            frame,
-            width,
-            height,
-            format="gbrp",
-            interpolation=Interpolation.AREA,
-            dst_color_range=ColorRange.JPEG,
-            threads=1,
+            frame, width, height, "gbrp", interpolation=interpolation, dst_color_range=ColorRange.JPEG, threads=1
         )
         for channel, plane in zip((1, 2, 0), scaled.planes):
             pixels = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, :width]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vitascope.structures import Gap, Record
-from vitascope.video.clips import read_windows, sliding_times
+from vitascope.video.clips import dense_times, read_windows, sliding_times
 from vitascope.video.index import FrameIndex
 from vitascope.video.reader import VideoReader
 
@@ -22,7 +22,7 @@ class Snippets:
         stride_frames: Their distance in frames at the video's average rate, > 0.
         hop_seconds: Distance of two snippets; None sets them end to end.
         size: Short side of the frames, in pixels.
-        index: The video's frame index if it is at hand; made by reading the packets otherwise.
+        index: The video's frame index as `FrameIndex.to_bytes` gave it; made by reading the packets otherwise.
 
     Raises:
         VideoError: The video cannot be opened.
@@ -35,9 +35,10 @@ class Snippets:
         stride_frames: int,
         hop_seconds: float | None = None,
         size: int | None = None,
-        index: FrameIndex | None = None,
+        index: bytes | None = None,
     ) -> None:
-        self._reader, self._size = VideoReader(record.path, index=index), size
+        kept = None if index is None else FrameIndex.from_bytes(index)
+        self._reader, self._size = VideoReader(record.path, index=kept), size
         times = self._reader.index.times_seconds
         self.fps = self._reader.index.fps
         self.stride_seconds = stride_frames / self.fps
@@ -72,3 +73,19 @@ def film_strip(path: str | os.PathLike, start_seconds: float, end_seconds: float
         last = min(end_seconds, float(reader.index.times_seconds[-1]))
         times = np.linspace(min(start_seconds, last), last, count)
         return reader.frames_at_seconds(times, size=size).frames.numpy()
+
+
+def snippet_at(
+    path: str | os.PathLike, seconds: float, num_frames: int, stride_frames: int, size: int | None = None
+) -> object:
+    """The one snippet that starts at a moment, its last frame repeated at the end: uint8 `[T, C, H, W]`.
+
+    Raises:
+        VideoError: `out_of_range` for a moment outside the video; else as `VideoReader`.
+    """
+    with VideoReader(path) as reader:
+        start = reader.frames_at_seconds([seconds], size=size).times_seconds[0]
+        last = float(reader.index.times_seconds[-1])
+        return reader.frames_at_seconds(
+            dense_times(start, num_frames, stride_frames / reader.index.fps, last), size=size
+        ).frames

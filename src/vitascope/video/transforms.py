@@ -286,7 +286,7 @@ def colour_jitter(clips: Tensor, jitter: ColourJitter) -> Tensor:
     """Changes brightness, contrast, saturation and hue in the drawn order; the result is clamped to [0, 1] once.
 
     All four are affine in RGB, so each clip gets one 3x4 matrix. Contrast is around the mean luma of the whole clip, so
-    a fade stays a fade; saturation around each pixel's luma; hue turns the colour plane of YIQ, where luma is kept.
+    a fade stays a fade; saturation around each pixel's luma; hue turns the plane of YIQ, red to yellow to green.
 
     Example:
         >>> clips = torch.full((1, 1, 3, 2, 2), 0.5)
@@ -316,7 +316,7 @@ def _hue_matrix(turns: Tensor) -> Tensor:
     to_yiq = torch.tensor(RGB_TO_YIQ, dtype=torch.float64)
     angle = turns * (2 * math.pi)
     cos, sin, none = angle.cos() - 1, angle.sin(), torch.zeros_like(angle)
-    rows = [torch.cat(row, 2) for row in ((none, none, none), (none, cos, -sin), (none, sin, cos))]
+    rows = [torch.cat(row, 2) for row in ((none, none, none), (none, cos, sin), (none, -sin, cos))]
     change = torch.cat(rows, 1)  # [B, 3, 3] rotation minus identity
     return torch.eye(3).to(turns) + to_yiq.inverse().to(turns) @ change @ to_yiq.to(turns)
 

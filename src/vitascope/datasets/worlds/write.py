@@ -79,6 +79,14 @@ def write_world(world: World, folder: str | os.PathLike[str]) -> list[Record]:
     return records
 
 
+def write_demo_worlds(folder: str | os.PathLike[str]) -> Path:
+    """Writes the worlds of the demo, about 32 videos and 6 minutes in all, each into a folder of its own below `folder`."""
+    worlds = (MotionWorld(num_videos=24), UntrimmedWorld(num_videos=4, seconds=60), ObjectsWorld(num_videos=4))
+    for world in worlds:
+        write_world(world, Path(folder) / world.name)
+    return Path(folder)
+
+
 def hash_of(world: World) -> str:
     """Names a world by its parameters, 16 hex digits; the number of videos does not count, as no video depends on it.
 

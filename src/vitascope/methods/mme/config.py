@@ -13,7 +13,9 @@ class MMEConfig(Frozen):
     """Masked pre-training of a video encoder. Paper values are those of VideoMAE, ViT-B on Kinetics-400."""
 
     num_frames: int = Field(16, gt=0, description="Frames of a clip. Paper: 16.")
-    stride_frames: int = Field(4, gt=0, description="Distance of two frames of a clip, in frames of the video. Paper: 4.")
+    stride_frames: int = Field(
+        4, gt=0, description="Distance of two frames of a clip, in frames of the video. Paper: 4."
+    )
     size: int = Field(224, gt=0, description="Height and width of a clip, in pixels. Paper: 224.")
     short_side: int = Field(
         320, gt=0, description="Short side in pixels at which videos are read, before the crop. Paper: 320."

@@ -136,7 +136,9 @@ def to_ours(state: State) -> State:
         if renamed in ours:
             raise ValueError(f"weights hold {renamed} twice, the second time as {name}; the file mixes two models")
         ours[renamed] = tensor
-    for name in [name for name in ours if name.endswith((".attn.query.weight", ".attn.key.weight", ".attn.value.weight"))]:
+    for name in [
+        name for name in ours if name.endswith((".attn.query.weight", ".attn.key.weight", ".attn.value.weight"))
+    ]:
         stem = name.rsplit(".", 2)[0]
         if f"{stem}.qkv.weight" in ours:
             continue

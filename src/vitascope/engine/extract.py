@@ -1,0 +1,344 @@
+"""The extraction loop: every video of a library becomes vectors, one a snippet, whatever is wrong with some of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitascope.engine.log import Status
+from vitascope.engine.signals import Signals
+from vitascope.methods.base import Frozen, Method
+from vitascope.store.catalogue import Entry
+from vitascope.store.library import Library
+from vitascope.store.schema import LibraryError
+from vitascope.structures import Features, Gap, Record, VideoError
+
+POLL_SECONDS = 0.1
+
+
+class ExtractSettings(Frozen):
+    """How an extraction is carried out; what is extracted is the method's and the snippets' affair.
+
+    Example:
+        >>> ExtractSettings(batch_size=4).dtype
+        'float16'
+    """
+
+    batch_size: int = Field(16, gt=0, description="Snippets that go through the network at once.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes an accelerator if there is one.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the network's operations.")
+    dtype: Literal["float16", "float32"] = Field("float16", description="Of the stored values.")
+
+
+class Stream(Protocol):
+    """The snippets of one video: gives `((start_seconds, end_seconds), clip uint8 [T, C, H, W])` in ascending order."""
+
+    fps: float
+    window_seconds: float
+    hop_seconds: float
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]: ...  # what could not be decoded, complete at the end
+    def __iter__(self) -> Iterator[tuple[tuple[float, float], Any]]: ...
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What a call of `extract` did; each video is in `embedded`, `skipped` or `problems`, damaged ones may be in two.
+
+    `problems` are `(path, "damaged" | "refused", detail)`; what was left when a signal came is in none.
+    """
+
+    embedded: tuple[str, ...]
+    skipped: tuple[str, ...]
+    problems: tuple[tuple[str, str, str], ...]
+    num_snippets: int
+    width: int
+    interrupted: int | None = None  # number of the signal that ended it
+
+
+def extract(
+    method: Method,
+    model_id: str,
+    records: list[Record],
+    read_snippets: Callable[[Record], Stream],
+    library: Library,
+    settings: ExtractSettings | None = None,
+    *,
+    asked: dict[str, Any] | None = None,
+    progress: Callable[[Status], Any] | None = None,
+) -> ExtractResult:
+    """Write the features of every video that has none which are current.
+
+    A thread decodes ahead while the network works; batches run across videos, so short ones cost no more. A video's
+    features are written when its last snippet is through: killed at any point, the next call does the rest. SIGTERM and
+    SIGINT end it after the present batch, or after seconds if that takes longer.
+
+    Args:
+        method: Gives `features`; put in evaluation mode for the time being.
+        model_id: The name under which the library keeps them.
+        records: Whose videos are read, each once and from end to end.
+        read_snippets: Opens a video; it runs in the decoding thread and may raise `VideoError`, as may the stream.
+        library: Where the videos have been scanned.
+        settings: Batch size, device, precision, dtype.
+        asked: What the caller asked of the snippets (hop, for example). Features are current only if made of the same
+            content with the same weights, the same snippet and the same `asked`.
+        progress: Called after each batch.
+
+    Raises:
+        WriteError: The disk is full or read-only.
+    """
+    settings = settings or ExtractSettings()
+    wanted = {"asked": {**method.snippet.model_dump(), **(asked or {}), "precision": settings.precision}}
+    wanted["model_hash"] = hash_of(method)
+    work = _Work(library, model_id, wanted, settings.dtype)
+    todo = work.plan(records)
+    if not todo:
+        return work.result(None)
+    device = torch.device("cuda" if settings.device == "auto" and torch.cuda.is_available() else "cpu")
+    device = device if settings.device == "auto" else torch.device(settings.device)
+    was_training = method.training
+    method.eval().to(device)
+    ahead = _Ahead(todo, read_snippets, 2 * settings.batch_size)
+    try:
+        with Signals(lambda: None, raises=False) as signals, ahead, torch.inference_mode():
+            for batch in _batches(ahead.events(signals), settings.batch_size):
+                if signals.signum is not None:
+                    break
+                values = _features(method, batch.clips, device, settings) if batch.clips else None
+                with signals.held():  # a video's file and its row belong together
+                    work.take(batch, values)
+                if progress:
+                    progress(work.status())
+    finally:
+        method.train(was_training)
+    return work.result(signals.signum)
+
+
+def hash_of(model: nn.Module) -> str:
+    """Return 32 hex digits that change when any weight or buffer does.
+
+    Example:
+        >>> hash_of(nn.Linear(2, 2)) == hash_of(nn.Linear(2, 2))
+        False
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@dataclass
+class _End:
+    """A video is through; `error` if it could not be read to its end."""
+
+    number: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
+    error: VideoError | None = None
+
+
+@dataclass
+class _Batch:
+    """Clips of one shape, whose they are and when, and the videos that end with or before them."""
+
+    clips: list[Tensor] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    times: list[tuple[float, float]] = field(default_factory=list)
+    ends: list[_End] = field(default_factory=list)
+
+
+class _Ahead:
+    """A thread that decodes, at most `capacity` snippets ahead of the network."""
+
+    def __init__(self, entries: list[Entry], read_snippets: Callable[[Record], Stream], capacity: int) -> None:
+        self._entries, self._read = entries, read_snippets
+        self._queue: queue.Queue = queue.Queue(capacity)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(1.0)  # a decoder that hangs must not hold up the end; the thread is a daemon
+
+    def events(self, signals: Signals) -> Iterator[tuple | _End]:
+        """Yield `(number, times, clip)` and `_End` in order, until all is read or a signal came."""
+        while signals.signum is None:
+            try:
+                event = self._queue.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if event is None:
+                return
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+
+    def _run(self) -> None:
+        try:
+            for number, entry in enumerate(self._entries):
+                self._put(self._read_one(number, entry))
+                if self._stopped.is_set():
+                    return
+            self._put(None)
+        except BaseException as error:  # a mistake in the program, not in a video: raised where it is seen
+            self._put(error)
+
+    def _read_one(self, number: int, entry: Entry) -> _End:
+        end = _End(number)
+        try:
+            stream = self._read(Record(entry.path))
+            for times, clip in stream:
+                if self._stopped.is_set():
+                    return end
+                self._put((number, times, torch.as_tensor(clip)))
+            end.facts = {name: float(getattr(stream, name)) for name in ("fps", "window_seconds", "hop_seconds")}
+            end.gaps = tuple(stream.gaps)
+        except VideoError as error:
+            end.error = error
+        return end
+
+    def _put(self, event: Any) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._queue.put(event, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+
+
+def _batches(events: Iterator[tuple | _End], batch_size: int) -> Iterator[_Batch]:
+    """Group snippets of equal shape in order; a video's end travels with the batch that holds its last snippet."""
+    batch = _Batch()
+    for event in events:
+        if isinstance(event, _End):
+            batch.ends.append(event)
+            continue
+        number, times, clip = event
+        if batch.clips and (len(batch.clips) == batch_size or batch.clips[0].shape != clip.shape):
+            yield batch
+            batch = _Batch()
+        batch.clips.append(clip)
+        batch.numbers.append(number)
+        batch.times.append(times)
+    yield batch
+
+
+def _features(method: Method, clips: list[Tensor], device: torch.device, settings: ExtractSettings) -> np.ndarray:
+    stacked = torch.stack(clips).to(device)  # [B, T, C, H, W]
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        return method.features(stacked).float().cpu().numpy()  # [B, D]
+
+
+class _Work:
+    """What is to do, what came of it, and the vectors of the videos that are not through yet."""
+
+    def __init__(self, library: Library, model_id: str, wanted: dict[str, Any], dtype: str) -> None:
+        self.library, self.model_id, self.wanted, self.dtype = library, model_id, wanted, dtype
+        self.todo: list[Entry] = []
+        self.embedded: list[str] = []
+        self.skipped: list[str] = []
+        self.problems: list[tuple[str, str, str]] = []
+        self.values: dict[int, list[np.ndarray]] = {}
+        self.times: dict[int, list[tuple[float, float]]] = {}
+        self.num_snippets = self.width = self.num_ended = 0
+        self.began = time.monotonic()
+        self.seconds_ended = self.seconds_open = 0.0
+
+    def plan(self, records: list[Record]) -> list[Entry]:
+        """Return the rows of the videos that are to be read."""
+        for path in dict.fromkeys(os.path.abspath(record.path) for record in records):
+            try:
+                entry = self.library.catalogue.entry(path)
+            except LibraryError as error:
+                self.problems.append((path, "refused", str(error)))
+                continue
+            if entry.state == "refused":
+                self.problems.append((path, "refused", f"{entry.reason}: {entry.detail}"))
+            elif not _is_as_scanned(entry):
+                self.problems.append((path, "refused", "gone or changed since its scan; scan its folder again"))
+            elif self.library.features.status(entry, self.model_id, self.wanted | {"dtype": self.dtype}) == "current":
+                self.skipped.append(path)
+            else:
+                self.todo.append(entry)
+        return self.todo
+
+    def take(self, batch: _Batch, values: np.ndarray | None) -> None:
+        """Keep the vectors of a batch, and write the videos that are through with it."""
+        for i, number in enumerate(batch.numbers):
+            with np.errstate(over="ignore"):  # what float16 cannot hold is reported when the video is through
+                self.values.setdefault(number, []).append(values[i].astype(self.dtype))
+            self.times.setdefault(number, []).append(batch.times[i])
+            self.seconds_open = batch.times[i][1]
+        for end in batch.ends:
+            self._finish(end)
+        if batch.ends and not (batch.numbers and batch.numbers[-1] > batch.ends[-1].number):
+            self.seconds_open = 0.0
+
+    def status(self) -> Status:
+        """How far it is, in videos; the time left goes by their seconds."""
+        seconds = time.monotonic() - self.began
+        total = sum(_duration(entry) for entry in self.todo)
+        seen = min(total, self.seconds_ended + self.seconds_open)
+        left = seconds * (total - seen) / seen if seen > 0 else None
+        return Status("embed", self.num_ended, len(self.todo), None, left)
+
+    def result(self, signum: int | None) -> ExtractResult:
+        return ExtractResult(
+            tuple(self.embedded), tuple(self.skipped), tuple(self.problems), self.num_snippets, self.width, signum
+        )
+
+    def _finish(self, end: _End) -> None:
+        entry = self.todo[end.number]
+        values, times = self.values.pop(end.number, []), self.times.pop(end.number, [])
+        self.num_ended += 1
+        self.seconds_ended += _duration(entry)
+        if not values:
+            detail = f"{end.error.reason}: {end.error.detail}" if end.error else "no snippet of it can be decoded"
+            self.problems.append((entry.path, "refused", detail))
+            return
+        if not _is_as_scanned(entry):
+            self.problems.append((entry.path, "refused", "changed while it was read; scan its folder again"))
+            return
+        manifest = self.wanted | end.facts | {"gaps": [(gap.start_seconds, gap.end_seconds) for gap in end.gaps]}
+        try:
+            self.library.features.put(
+                entry, self.model_id, Features(np.stack(values), np.array(times, np.float64), manifest)
+            )
+        except ValueError as error:  # the network gave no numbers, or numbers that float16 cannot hold
+            self.problems.append((entry.path, "refused", f"its features cannot be kept: {error}"))
+            return
+        self.embedded.append(entry.path)
+        self.num_snippets += len(values)
+        self.width = values[0].shape[0]
+        if end.error:
+            self.problems.append((entry.path, "damaged", f"read up to {times[-1][1]:.1f} s: {end.error.detail}"))
+        elif end.gaps:
+            places = ", ".join(f"{gap.start_seconds:.1f} to {gap.end_seconds:.1f} s" for gap in end.gaps[:5])
+            self.problems.append((entry.path, "damaged", f"{len(end.gaps)} gaps ({places}); the rest is embedded"))
+
+
+def _duration(entry: Entry) -> float:
+    return float(entry.metadata.get("duration_seconds") or 1.0)
+
+
+def _is_as_scanned(entry: Entry) -> bool:
+    try:
+        status = os.stat(entry.path)
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns)
