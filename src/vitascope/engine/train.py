@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from vitascope.engine.distributed import (
     to_device,
     to_floats,
 )
-from vitascope.engine.loader import Skipped, open_loader, split
+from vitascope.engine.loader import Loaded, Skipped, open_loader, split
 from vitascope.engine.log import Status, read_metrics
 from vitascope.engine.optim import learning_names, lr_at, make_optimizer, set_lr
 from vitascope.engine.run import Run, Span, make_plan
@@ -124,18 +124,23 @@ def train_stage(run: Run, span: Span, signals: Signals) -> None:
         )
         samples = run.method.samples(stage, span.records)
         with open_loader(samples, positions, run.settings.num_workers, accelerator.device) as batches:
-            asked = time.monotonic()
-            for loaded in batches:
-                waited = time.monotonic() - asked
-                everyone = share(accelerator, loaded, signals.signum)
-                if everyone.signum is not None:
-                    raise Interrupted(everyone.signum)
-                metrics = gradients(run, span, module, loaded.batch, len(loaded.read), everyone.num_samples)
-                with signals.held():
-                    finish_step(run, span, everyone, metrics, {"wait_seconds": waited, "since": asked})
-                run.require_readable(span)
-                asked = time.monotonic()
+            take_steps(run, span, module, batches, signals)
     accelerator.free_memory()
+
+
+def take_steps(run: Run, span: Span, module: nn.Module, batches: Iterable[Loaded], signals: Signals) -> None:
+    """Take one step a batch; all processes agree on what was read and on when a signal ends the run."""
+    asked = time.monotonic()
+    for loaded in batches:
+        waited = time.monotonic() - asked
+        everyone = share(run.accelerator, loaded, signals.signum)
+        if everyone.signum is not None:
+            raise Interrupted(everyone.signum)
+        metrics = gradients(run, span, module, loaded.batch, len(loaded.read), everyone.num_samples)
+        with signals.held():
+            finish_step(run, span, everyone, metrics, {"wait_seconds": waited, "since": asked})
+        run.require_readable(span)
+        asked = time.monotonic()
 
 
 def gradients(run: Run, span: Span, module: nn.Module, batch: Batch | None, count: int, total: int) -> dict[str, float]:

@@ -102,7 +102,9 @@ class FeatureStore:
         with self._opened(model_id, entry.id) as (file, manifest):
             times = file.get_tensor("times_seconds")
             first, last = _overlapping(times, start_seconds, end_seconds)
-            return Features(file.get_slice("values")[first:last], times[first:last], manifest)
+            # safetensors refuses a slice from the end on, even an empty one
+            values = file.get_slice("values")[first:last] if first < len(times) else file.get_tensor("values")[:0]
+            return Features(values, times[first:last], manifest)
 
     def read(self, model_id: str, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """Return all values `[S, D]` and times `[S, 2]` of one listed part.

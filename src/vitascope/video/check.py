@@ -9,7 +9,7 @@ import numpy as np
 
 from vitascope.structures import Gap, VideoError
 from vitascope.video.container import OpenVideo
-from vitascope.video.decode import Converter, Decoder, gaps_of
+from vitascope.video.decode import Converter, Decoder, gaps_of, lost_gaps, merged
 from vitascope.video.index import FrameIndex, build_from
 from vitascope.video.probe import VideoInfo, describe
 
@@ -51,7 +51,7 @@ def check(path: str | os.PathLike[str], *, deep: bool = False) -> tuple[VideoInf
         opened.close()
     if num_shown == 0:
         raise VideoError(info.path, "damaged", f"none of the {len(positions)} frames that were tried can be decoded")
-    return info, index, gaps_of(decoder.missing, index) + unread_gap(index)
+    return info, index, merged(gaps_of(decoder.missing, index), lost_gaps(index))
 
 
 def complete(info: VideoInfo, index: FrameIndex) -> VideoInfo:
@@ -59,15 +59,6 @@ def complete(info: VideoInfo, index: FrameIndex) -> VideoInfo:
     return replace(
         info, num_frames=len(index), duration_seconds=index.duration_seconds, is_variable_rate=index.is_variable_rate
     )
-
-
-def unread_gap(index: FrameIndex) -> tuple[Gap, ...]:
-    """The gap at the end of a file that broke off, if its header tells."""
-    if index.num_unread == 0:
-        return ()
-    end, fps = index.duration_seconds, index.nominal_fps or index.fps
-    lost = index.num_unread / fps if fps else 0.0
-    return (Gap(end, end + lost, f"the file breaks off; {index.num_unread} frames are lost"),)
 
 
 def _num_shown(decoder: Decoder, converter: Converter, positions: np.ndarray) -> int:

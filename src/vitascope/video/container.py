@@ -106,15 +106,16 @@ class OpenVideo:
         codec.copy_opaque = True  # lets each frame tell the packet that it came from
         return stream
 
-    def packets(self) -> Iterator[av.Packet]:
+    def packets(self, every_stream: bool = False) -> Iterator[av.Packet]:
         """Yields the packets of the video stream from where the container stands, past read errors, to the end."""
-        demuxed, in_a_row = self.container.demux(self.stream), 0
+        streams = tuple(self.container.streams) if every_stream else (self.stream,)
+        demuxed, in_a_row = self.container.demux(streams), 0
         while in_a_row < MAX_READ_ERRORS:
             try:
                 packet = next(demuxed, None)
             except (av.error.FFmpegError, OSError):
                 in_a_row, self.num_read_errors = in_a_row + 1, self.num_read_errors + 1
-                demuxed = self.container.demux(self.stream)
+                demuxed = self.container.demux(streams)
                 continue
             if packet is None:
                 return

@@ -221,16 +221,39 @@ class Decoder:
 
 
 def gaps_of(missing: set[int], index: FrameIndex) -> tuple[Gap, ...]:
-    """The stretches of time that the missing positions make up."""
+    """The stretches of time that the missing positions make up; where a hole of the file follows, they end where it begins."""
     if not missing:
         return ()
     positions = np.array(sorted(missing))
-    ends = np.append(index.times_seconds[1:], index.duration_seconds)
+    ends = frame_ends(index)
     gaps = []
     for run in np.split(positions, np.flatnonzero(np.diff(positions) > 1) + 1):
         detail = f"{len(run)} frame{'s' * (len(run) > 1)} cannot be decoded"
         gaps.append(Gap(float(index.times_seconds[run[0]]), float(ends[run[-1]]), detail))
     return tuple(gaps)
+
+
+def lost_gaps(index: FrameIndex) -> tuple[Gap, ...]:
+    """The stretches of time for which the file holds no packets any more."""
+    gaps = [Gap(float(start), float(end), "the file has lost its frames") for start, end in index.holes_seconds]
+    if index.num_unread:
+        end, fps = index.duration_seconds, index.nominal_fps or index.fps
+        lost_seconds = index.num_unread / fps if fps else 0.0
+        gaps.append(Gap(end, end + lost_seconds, f"the file breaks off; {index.num_unread} frames are lost"))
+    return tuple(gaps)
+
+
+def merged(*gaps: tuple[Gap, ...]) -> tuple[Gap, ...]:
+    """Gaps of several kinds in the order of time."""
+    return tuple(sorted(sum(gaps, ()), key=lambda gap: gap.start_seconds))
+
+
+def frame_ends(index: FrameIndex) -> np.ndarray:
+    """When each frame ceases to be shown, float64 `[N]`: when the next one starts, or where a hole of the file begins."""
+    ends = np.append(index.times_seconds[1:], index.duration_seconds)
+    before = np.searchsorted(index.times_seconds, index.holes_seconds[:, 1]) - 1
+    ends[before] = np.maximum(index.holes_seconds[:, 0], index.times_seconds[before])
+    return ends
 
 
 class Converter:

@@ -22,7 +22,9 @@ from vitascope.structures import VideoError
 from vitascope.video.container import MAX_FRAMES, OpenVideo
 
 _MAGIC = b"vitascope-index-1"
-_HEAD = struct.Struct("<qqqdqqqB")  # end_pts, time base, nominal fps, frames, seek points, unread, flags
+_HEAD = struct.Struct("<qqqdqqqqB")  # end_pts, time base (2), nominal fps, frames, seek points, holes, unread, flags
+_MAX_SLACK_BYTES = 1024  # between two packets of a Matroska file, beyond other packets; more was not understood
+_NEIGHBOURS = 16  # packets on each side of a break whose times are compared; frames are reordered by no more
 _HEAD_PACKETS = 256  # that may come before the second key frame while it is looked which first frames are shown
 
 
@@ -40,6 +42,8 @@ class FrameIndex:
         stamps: None, or for each frame the decoding stamp of the packet that it came from, int64 `[N]`; where it is given,
             presentation stamps are no property of packets.
         is_counted: Frames are told by counting from the start of the file only; it cannot be sought.
+        holes: Stretches `[start, end)` in ticks, int64 `[G, 2]`, whose packets the file has lost, as far as can be told: in MPEG-TS by
+            its packet counters, in Matroska by bytes that are no packet.
         num_unread: Frames that the header declares and the file does not hold (it broke off); 0 when unknown.
     """
 
@@ -51,6 +55,7 @@ class FrameIndex:
     seek_positions: np.ndarray
     stamps: np.ndarray | None = None
     is_counted: bool = False
+    holes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     num_unread: int = 0
     _by_stamp: tuple[memoryview, memoryview | None] = field(init=False, repr=False)
 
@@ -124,14 +129,19 @@ class FrameIndex:
         """
         return np.searchsorted(self.times_seconds, np.asarray(times_seconds, float) + 1e-6, side="right") - 1
 
+    @cached_property
+    def holes_seconds(self) -> np.ndarray:
+        """`holes` in seconds, float64 `[G, 2]`."""
+        return (self.holes - self.pts[0]) * (self.time_base.numerator / self.time_base.denominator)
+
     def to_bytes(self) -> bytes:
         """A compact copy for storage, about 2 bytes a frame."""
         has_stamps = self.stamps is not None
-        arrays = [np.diff(self.pts, prepend=0), self.seek_stamps, self.seek_positions]
+        arrays = [np.diff(self.pts, prepend=0), self.seek_stamps, self.seek_positions, self.holes]
         arrays += [self.stamps - self.pts] if has_stamps else []
         body = zlib.compress(b"".join(np.ascontiguousarray(a, "<i8").tobytes() for a in arrays))
         tick, flags = self.time_base, int(has_stamps) + 2 * int(self.is_counted)
-        sizes = len(self), len(self.seek_stamps), self.num_unread, flags
+        sizes = len(self), len(self.seek_stamps), len(self.holes), self.num_unread, flags
         return _MAGIC + _HEAD.pack(self.end_pts, tick.numerator, tick.denominator, self.nominal_fps, *sizes) + body
 
     @classmethod
@@ -144,9 +154,9 @@ class FrameIndex:
         start = len(_MAGIC) + _HEAD.size
         if data[: len(_MAGIC)] != _MAGIC or len(data) < start:
             raise ValueError(f"data ({len(data)} bytes) must come from FrameIndex.to_bytes; build the index again")
-        end_pts, numerator, denominator, fps, n, k, unread, flags = _HEAD.unpack_from(data, len(_MAGIC))
-        length = 8 * (n + 2 * k + (n if flags & 1 else 0))
-        if not 0 < n <= MAX_FRAMES or not 0 <= k <= n or min(numerator, denominator) < 1:
+        end_pts, numerator, denominator, fps, n, k, g, unread, flags = _HEAD.unpack_from(data, len(_MAGIC))
+        length = 8 * (n + 2 * k + 2 * g + (n if flags & 1 else 0))
+        if not 0 < n <= MAX_FRAMES or not 0 <= k <= MAX_FRAMES or not 0 <= g <= n or min(numerator, denominator) < 1:
             raise ValueError(f"data declares {n} frames and {k} seek points; build the index again")
         try:
             body = zlib.decompressobj().decompress(data[start:], length + 1)
@@ -155,7 +165,7 @@ class FrameIndex:
         if len(body) != length:
             raise ValueError(f"data holds {len(body)} bytes of stamps, {length} are declared; build the index again")
         values = np.frombuffer(body, "<i8").astype(np.int64)
-        pts, stamps = np.cumsum(values[:n]), values[n + 2 * k :]
+        pts, stamps = np.cumsum(values[:n]), values[n + 2 * k + 2 * g :]
         return cls(
             pts=pts,
             end_pts=end_pts,
@@ -165,6 +175,7 @@ class FrameIndex:
             seek_positions=values[n + k : n + 2 * k],
             stamps=stamps + pts if flags & 1 else None,
             is_counted=bool(flags & 2),
+            holes=values[n + 2 * k : n + 2 * k + 2 * g].reshape(g, 2),
             num_unread=unread,
         )
 
@@ -201,6 +212,7 @@ def build_from(opened: OpenVideo) -> FrameIndex:
     keys = [packets.pts[k] for k in packets.keys if packets.pts[k] is not None]
     hidden = {packets.pts[k] for k in packets.keys if packets.hidden[k]}
     seek_stamps = np.unique(np.array([k for k in keys if k not in hidden or k <= pts[0]], np.int64))
+    holes = _holes(packets, pts)
     last_duration = next((d for p, d in zip(packets.pts, packets.durations) if p == pts[-1]), 0)
     return FrameIndex(
         pts=pts,
@@ -209,6 +221,7 @@ def build_from(opened: OpenVideo) -> FrameIndex:
         nominal_fps=float(opened.stream.average_rate or 0),
         seek_stamps=seek_stamps,
         seek_positions=np.searchsorted(pts, seek_stamps),
+        holes=holes,
         num_unread=packets.num_unread,
     )
 
@@ -221,22 +234,77 @@ class _Packets:
         self.dts: list[int | None] = []
         self.durations: list[int | None] = []
         self.keys: list[int] = []
-        self.hidden: list[bool] = []
+        self.hidden: list[bool] = []  # not shown: outside the edit list, or only referred to
+        self.breaks: list[int] = []  # packets before or behind which something of the file is lost
+        places: list[tuple[int, int]] = []
         pts, dts, durations, hidden = self.pts.append, self.dts.append, self.durations.append, self.hidden.append
         is_vp8 = opened.stream.codec_context.name == "vp8"
+        is_matroska = opened.container.format.name.startswith("matroska")
         for number, packet in enumerate(opened.packets()):
             if number > MAX_FRAMES:
                 break
             pts(packet.pts)
             dts(packet.dts)
             durations(packet.duration)
-            # In VP8 a bit of the frame says whether it is shown; hidden ones are only referred to.
+            # In VP8 a bit of the frame says whether it is shown.
             hidden(packet.is_discard or (is_vp8 and not memoryview(packet)[0] & 0x10))
             if packet.is_keyframe:
                 self.keys.append(number)
+            if packet.is_corrupt:
+                self.breaks += [number, number + 1]
+            if is_matroska:
+                places.append((packet.pos or 0, packet.size))
         declared = opened.stream.frames
         is_cut = opened.num_read_errors > 0 and declared > len(self.pts)
         self.num_unread = declared - len(self.pts) if is_cut else 0
+        if places:
+            self.breaks += _unexplained(opened, np.array(places, np.int64))
+        self._hide_garbage()
+
+    def _hide_garbage(self) -> None:
+        """Leaves out the packets at a break that have no stamp, or that of another."""
+        near = {number + step for number in self.breaks for step in (-2, -1, 0, 1)}
+        for number in sorted(near & set(range(len(self.pts)))):
+            stamp = self.pts[number]
+            around = self.pts[max(0, number - 10 * _NEIGHBOURS) : number]
+            self.hidden[number] |= stamp is None or stamp in around
+
+
+def _unexplained(opened: OpenVideo, places: np.ndarray) -> list[int]:
+    """Packets of a Matroska file before which lie bytes that belong to nothing; `places` is offset and size `[P, 2]`."""
+    starts, ends = places[1:, 0], places[:-1].sum(axis=1)
+    suspects = np.flatnonzero(starts - ends > _MAX_SLACK_BYTES)
+    if len(suspects) == 0 or len(opened.container.streams) == 1:
+        return (suspects + 1).tolist()
+    # Sound may fill the space: look at all streams once. The last byte of each packet stands for where it lies.
+    opened.reopen()
+    for stream in opened.container.streams:
+        stream.discard = av.stream.Discard.default
+    others = [(p.pos, p.size + 16) for p in opened.packets(every_stream=True) if p.pos is not None and p.size]
+    opened.reopen()
+    filled = np.array(sorted(others), np.int64).reshape(-1, 2)
+    total = np.append(0, np.cumsum(filled[:, 1]))
+    left, right = (np.searchsorted(filled[:, 0], edge[suspects]) for edge in (ends, starts))
+    slack = starts[suspects] - ends[suspects] - (total[right] - total[left])
+    return (suspects[slack > _MAX_SLACK_BYTES] + 1).tolist()
+
+
+def _holes(packets: _Packets, pts: np.ndarray) -> np.ndarray:
+    """Stretches of time without a frame at the breaks of a file, int64 `[G, 2]`."""
+    holes = set()
+    step = int(np.median(np.diff(pts))) if len(pts) > 1 else 0
+    for number in set(packets.breaks):
+        around = [
+            [
+                stamp
+                for stamp, hidden in zip(packets.pts[part], packets.hidden[part])
+                if not hidden and stamp is not None
+            ]
+            for part in (slice(max(0, number - _NEIGHBOURS), number), slice(number, number + _NEIGHBOURS))
+        ]
+        if all(around) and min(around[1]) - max(around[0]) > 1.5 * step:
+            holes.add((max(around[0]) + step, min(around[1])))
+    return np.array(sorted(holes), np.int64).reshape(-1, 2)
 
 
 def _last_ticks(pts: np.ndarray, declared: int | None) -> int:

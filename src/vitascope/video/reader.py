@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from vitascope.structures import Clip, Gap, VideoError
-from vitascope.video.check import complete, unread_gap
+from vitascope.video.check import complete
 from vitascope.video.container import OpenVideo, video_error
-from vitascope.video.decode import Converter, Decoder, gaps_of
+from vitascope.video.decode import Converter, Decoder, gaps_of, lost_gaps, merged
 from vitascope.video.index import FrameIndex, build
 from vitascope.video.probe import VideoInfo, describe
 
@@ -81,7 +81,7 @@ class VideoReader:
         if self._index is None:
             return ()
         missing = self._decoder.missing if self._decoder is not None else set()
-        return gaps_of(missing, self.index) + unread_gap(self.index)
+        return merged(gaps_of(missing, self.index), lost_gaps(self.index))
 
     def frames_at(self, indices: Sequence[int], size: Size = None, missing: Literal["error", "drop"] = "error") -> Clip:
         """The frames with these numbers, in the order asked.
@@ -131,7 +131,16 @@ class VideoReader:
         if len(outside):
             detail = f"{outside[0]:.6g} s was asked for; the video is shown from 0 to {self.duration_seconds:.6g} s"
             raise VideoError(self.path, "out_of_range", detail)
-        return self.frames_at(self.index.frames_at_seconds(times), size, missing)
+        holes = [
+            gap for gap in lost_gaps(self.index) if np.any((gap.start_seconds <= times) & (times < gap.end_seconds))
+        ]
+        if not holes:
+            return self.frames_at(self.index.frames_at_seconds(times), size, missing)
+        if missing == "error":
+            raise VideoError(self.path, "damaged", _sentence(tuple(holes)))
+        kept = ~np.any([(gap.start_seconds <= times) & (times < gap.end_seconds) for gap in holes], axis=0)
+        clip = self.frames_at(self.index.frames_at_seconds(times[kept]), size, missing)
+        return Clip(clip.frames, clip.times_seconds, merged(clip.gaps, tuple(holes)))
 
     def iterate(
         self, start_seconds: float = 0.0, end_seconds: float | None = None, size: Size = None

@@ -27,9 +27,6 @@ class MMEConfig(Frozen):
     )
     tubelet_frames: int = Field(2, gt=0, description="Frames of one token. Paper: 2.")
     patch_size: int = Field(16, gt=0, description="Height and width of one token, in pixels. Paper: 16.")
-    normalize_target: bool = Field(
-        True, description="Whether each target patch is normalised by its own mean and deviation. Paper: yes."
-    )
     mask_ratio: float = Field(0.9, gt=0, lt=1, description="Share of the tokens that is masked. Paper: 0.9.")
 
     embed_dim: int = Field(768, gt=0, description="Width of the encoder. Paper: 768.")

@@ -25,7 +25,7 @@ from vitascope.methods.mme.config import RECIPES, MMEConfig
 from vitascope.methods.mme.data import MaskedClips
 from vitascope.methods.mme.loss import pixel_loss
 from vitascope.methods.mme.model import MaskedAutoencoder
-from vitascope.methods.mme.targets import as_pixels, normalized_pixels, plain_pixels
+from vitascope.methods.mme.targets import as_pixels, normalized_pixels
 from vitascope.nn.vit import patchify, select_tokens, unpatchify
 from vitascope.structures import Figure, Record
 from vitascope.video.transforms import centre_crop, normalise, resize
@@ -79,8 +79,7 @@ class MME(Method):
         """Predict the masked tokens of `clips` and compare them with their normalised pixels."""
         predictions = self.model(normalise(batch["clips"].float() / 255), batch["mask"])
         masked = select_tokens(self._patches(batch["clips"]), batch["mask"])
-        targets = normalized_pixels(masked) if self.config.normalize_target else plain_pixels(masked)
-        return pixel_loss(predictions, targets)
+        return pixel_loss(predictions, normalized_pixels(masked))
 
     def features(self, clips: Tensor) -> Tensor:
         """Mean over all tokens after the encoder's last norm.
@@ -116,13 +115,13 @@ class MME(Method):
         seen, filled = patches.clone(), patches.clone()
         seen[mask] = GREY
         predictions = self.model(normalise(clips.float() / 255), mask)
-        said = as_pixels(predictions, select_tokens(patches, mask), self.config.normalize_target)
-        filled[mask] = said.flatten(0, 1)
+        filled[mask] = as_pixels(predictions, select_tokens(patches, mask)).flatten(0, 1)
         rows = (clips, unpatchify(seen, self.config.grid), unpatchify(filled, self.config.grid))
         input_, masked, reconstruction = (row.cpu().numpy() for row in rows)
-        caption = f"{float(mask.float().mean()):.0%} of the tokens are masked; visible patches are the input's."
-        if self.config.normalize_target:
-            caption += " Masked ones show their true mean and contrast, which the model is not asked for."
+        caption = (
+            f"{float(mask.float().mean()):.0%} of the tokens are masked. Visible patches are the input's; masked ones show "
+            "the predicted pattern with the true mean and contrast of the patch, which the model is not asked for."
+        )
         return [
             Figure(
                 title="Masked input and reconstruction",

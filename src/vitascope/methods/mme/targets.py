@@ -1,4 +1,4 @@
-"""What the model should say of the masked tokens: their pixels, as they are or normalised patch by patch."""
+"""What the model should say of the masked tokens: their pixels, each patch normalised by its own mean and deviation."""
 
 from __future__ import annotations
 
@@ -43,23 +43,16 @@ def normalized_pixels(patches: Tensor) -> Tensor:
     return ((patches.float() - mean) / std).flatten(2)
 
 
-def plain_pixels(patches: Tensor) -> Tensor:
-    """Pixels in 0..255 `[B, N, frames, rows, columns, C]` -> the same in [0, 1], float32 `[B, N, D]`."""
-    return patches.flatten(2).float() / 255
-
-
-def as_pixels(values: Tensor, patches: Tensor, normalized: bool) -> Tensor:
+def as_pixels(values: Tensor, patches: Tensor) -> Tensor:
     """Predicted values as pixels, for pictures.
 
     Args:
-        values: Predictions of `normalized_pixels`, or of `plain_pixels` `[B, N, D]`.
-        patches: The true pixels in 0..255 `[B, N, frames, rows, columns, C]`; they lend normalised values their mean and
+        values: Predictions of `normalized_pixels` `[B, N, D]`.
+        patches: The true pixels in 0..255 `[B, N, frames, rows, columns, C]`; they lend the values their mean and
             deviation, which the model is not asked for.
-        normalized: Which of the two `values` are.
 
     Returns:
         uint8 `[B, N, frames, rows, columns, C]`.
     """
-    values = values.reshape(patches.shape).float()
-    mean, std = patch_statistics(patches) if normalized else (0.0, 255.0)
-    return (values * std + mean).round().clamp(0, 255).to(torch.uint8)
+    mean, std = patch_statistics(patches)
+    return (values.reshape(patches.shape).float() * std + mean).round().clamp(0, 255).to(torch.uint8)
