@@ -107,8 +107,12 @@ def main() -> int:
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
     for name in ("ours", "transformers"):
-        print(f"{name:13} {result[name]['cpu_ms_median']:7.1f} ms CPU, {result[name]['wall_ms_best']:7.1f} ms wall at best")
-    print(f"ratio {ratio:.3f} (limit {LIMIT}); written to {RESULT.relative_to(Path.cwd()) if RESULT.is_relative_to(Path.cwd()) else RESULT}")
+        print(
+            f"{name:13} {result[name]['cpu_ms_median']:7.1f} ms CPU, {result[name]['wall_ms_best']:7.1f} ms wall at best"
+        )
+    print(
+        f"ratio {ratio:.3f} (limit {LIMIT}); written to {RESULT.relative_to(Path.cwd()) if RESULT.is_relative_to(Path.cwd()) else RESULT}"
+    )
     return 0 if ratio <= LIMIT else 1
 
 

@@ -4,9 +4,9 @@
     python benchmarks/bench_store.py --kind spectrum      # harder: no clusters at all
 
 `clustered`: one centre for every 50 vectors, uniform on the sphere; a vector is its centre plus Gaussian noise of norm
-0.75, so that two of one cluster have a cosine of 0.64. `spectrum`: Gaussian with variance 1/i in dimension i, no clusters, neighbours
-hardly nearer than the rest. Queries are fresh draws, which are not stored. Features are written, read and indexed
-through the library, as the commands do. The result goes to benchmarks/results/bench_store.json.
+0.75, so that two of one cluster have a cosine of 0.64. `spectrum`: Gaussian with variance 1/i in dimension i: no
+clusters, neighbours hardly nearer than the rest. Queries are fresh draws, which are not stored. Features are written,
+read and indexed through the library, as the commands do. The result goes to benchmarks/results/bench_store.json.
 """
 
 from __future__ import annotations

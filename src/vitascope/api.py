@@ -31,8 +31,7 @@ def scan(
         deep: Decode every frame of every file; else the packets and a few frames of what is new or changed.
         num_workers: Processes; 0 works in this one.
 
-    Raises:
-        ValueError: `data` is not a folder.
+    Raises `ValueError` if `data` is not a folder.
     """
     from vitascope.datasets.folder import find_videos
     from vitascope.engine.log import Progress
@@ -41,9 +40,8 @@ def scan(
 
     paths = [record.path for record in find_videos(data)]
     with Library(library or library_for(data), data_root=data, create=True) as lib:
-        return scan_files(
-            lib, Path(data), paths, check, deep=deep, num_workers=num_workers, progress=Progress() if progress else None
-        )
+        how = {"deep": deep, "num_workers": num_workers, "progress": Progress() if progress else None}
+        return scan_files(lib, Path(data), paths, check, **how)
 
 
 def recipes() -> dict[str, tuple[str, Callable[[], Frozen]]]:
@@ -54,19 +52,12 @@ def recipes() -> dict[str, tuple[str, Callable[[], Frozen]]]:
 
 
 def configure(recipe: str, assignments: Sequence[str] = ()) -> Frozen:
-    """The configuration of a recipe, with fields changed by `name=value`.
-
-    Raises:
-        ValueError: Unknown recipe or field (the nearest is named), or a value that does not fit.
-    """
+    """The configuration of a recipe, with fields changed by `name=value`; `ValueError` names what is near a wrong name."""
     from vitascope.engine.configure import nearest, override
 
     known = recipes()
     if recipe not in known:
-        near = nearest(recipe, known)
-        raise ValueError(
-            f"unknown recipe {recipe!r}; " + (f"the nearest is {near!r}" if near else f"there are {', '.join(known)}")
-        )
+        raise ValueError(f"unknown recipe {recipe!r}; try {nearest(recipe, known) or ' or '.join(known)!r}")
     return override(known[recipe][1](), assignments)
 
 
@@ -109,19 +100,13 @@ def train(
     torch.manual_seed(settings.seed)  # the weights at the start are part of what a seed means
     method = METHODS[name](config)
     root = Path(data) if os.path.isdir(data) else Path(data).parent
-    shown = Progress() if progress else None
+    names = {"name": name, "recipe": recipe, "data": str(data)}
     with Library(library or library_for(root), data_root=root, create=True) as lib:
-        return train_run(
-            lib, method, records, settings, name=name, recipe=recipe, data=str(data), run=run, progress=shown
-        )
+        return train_run(lib, method, records, settings, **names, run=run, progress=Progress() if progress else None)
 
 
 def load_method(folder: PathLike, device: str = "cpu") -> Method:
-    """The method of a run or of a checkpoint folder, with its weights, ready for use.
-
-    Raises:
-        CheckpointError: There is no checkpoint, or it is damaged.
-    """
+    """The method of a run's or a checkpoint's folder, with its weights; `CheckpointError` if there is none."""
     from vitascope.engine.load import load_method as load
     from vitascope.methods import METHODS
 
@@ -144,8 +129,7 @@ def embed(
         hop_seconds: Distance of two snippets; by default they lie end to end.
         settings: Fields of `engine.extract.ExtractSettings`.
 
-    Raises:
-        LibraryError: There is no library, or no run that is done.
+    Raises `LibraryError` if there is no library, or no run that is done.
     """
     from vitascope.engine.extract import ExtractSettings, extract
     from vitascope.engine.log import Progress
@@ -153,20 +137,16 @@ def embed(
 
     with Library(find_library(library)) as lib:
         run = lib.runs.find(run).id if run else lib.finished_run()
-        method = load_method(lib.runs.find(run).folder)
-        about, shown = method.snippet, Progress() if progress else None
+        method, how = load_method(lib.runs.find(run).folder), ExtractSettings(**settings or {})
+        snippet, shown = method.snippet.model_dump(), Progress() if progress else None
 
         def read(record: Record) -> Snippets:
-            kept = lib.catalogue.frame_index(record.path)
-            return Snippets(record, about.num_frames, about.stride_frames, hop_seconds, about.size, kept)
+            return Snippets(record, **snippet, hop_seconds=hop_seconds, index=lib.catalogue.frame_index(record.path))
 
-        records = [Record(entry.path) for entry in lib.catalogue.entries()]
-        asked = {"hop_seconds": hop_seconds}
-        done = extract(method, run, records, read, lib, ExtractSettings(**settings or {}), asked=asked, progress=shown)
-        return EmbedSummary(
-            str(lib.path), run, len(done.embedded), len(done.skipped), done.num_snippets, done.width, done.problems,
-            done.interrupted,
-        )  # fmt: skip
+        records, asked = [Record(entry.path) for entry in lib.catalogue.entries()], {"hop_seconds": hop_seconds}
+        done = extract(method, run, records, read, lib, how, asked=asked, progress=shown)
+        counts = len(done.embedded), len(done.skipped), done.num_snippets, done.width
+        return EmbedSummary(str(lib.path), run, *counts, done.problems, done.interrupted)
 
 
 def search(
@@ -175,14 +155,14 @@ def search(
     """Find the snippets most like one moment; the first is the moment's own if its video is in the library.
 
     Args:
-        like: A video and a time in it, in seconds.
+        like: A video, and a time in it in seconds.
         library: By default the one beside the video or above it.
         run: Whose vectors; by default those of the newest run that has some.
         k: How many.
 
     Raises:
         LibraryError: There is no library, or it has no features.
-        VideoError: The moment is outside the video, or the video cannot be read.
+        VideoError: The moment is not in the video, or the video cannot be read.
     """
     from vitascope.video.snippets import snippet_at
 
@@ -192,8 +172,7 @@ def search(
         vectors, query = lib.vectors(run), lib.vector_at(run, path, seconds)
         if query is None:  # not in the library: read and embedded now
             method = load_method(lib.runs.find(run).folder)
-            about = method.snippet
-            clip = snippet_at(path, seconds, about.num_frames, about.stride_frames, about.size)
+            clip = snippet_at(path, seconds, **method.snippet.model_dump())
             query = method.features(clip[None]).detach().numpy()[0]
         hits = vectors.search(query, k, apart_seconds=0.0)  # overlapping snippets are one moment
         return SearchSummary(path, seconds, run, len(vectors), tuple(hits))

@@ -107,7 +107,9 @@ def test_gradients_agree_with_transformers(theirs, ours, batch):
     theirs(pixels, bool_masked_pos=mask).loss.backward()
     expected = to_ours({name: p.grad for name, p in theirs.named_parameters()})
     for name, p in ours.named_parameters():
-        torch.testing.assert_close(p.grad, expected[name], atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            p.grad, expected[name], atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 @torch.no_grad()
@@ -152,10 +154,11 @@ def mme_state(model: MaskedAutoencoder) -> dict:
     """MME's pre-training naming: one more level for the decoder, and two heads of two layers."""
     state = {}
     for name, value in official_state(model).items():
-        name = name.replace("encoder_to_decoder.", "encoder_to_decoder.0.").replace("decoder.", "decoder.0.", 1)
-        name = name.replace("encoder_to_decoder.0.0.", "encoder_to_decoder.0.")
-        if ".head." not in name:
-            state[name if not name.startswith("encoder_to_decoder.") else "encoder_to_decoder.0.weight"] = value
+        if name.startswith(("encoder_to_decoder.", "decoder.")):
+            part, rest = name.split(".", 1)
+            name = f"{part}.0.{rest}"
+        if not name.startswith("decoder.0.head."):
+            state[name] = value
     for head, out in ((0, 108), (1, 32)):
         for layer, shape in ((0, (512, 24)), (2, (out, 512))):
             state[f"decoder.0.head.{head}.{layer}.weight"] = torch.randn(shape)

@@ -35,9 +35,10 @@ def test_values_run_over_frames_rows_columns_and_channels():
     patches = random_patches()
     targets = normalized_pixels(patches)
     assert targets.shape == (2, 12, 2 * 8 * 8 * 3)
-    assert targets[1, 5, ((1 * 8 + 3) * 8 + 6) * 3 + 2] == normalized_pixels(patches[1:, 5:6])[0, 0].reshape(2, 8, 8, 3)[
-        1, 3, 6, 2
-    ]
+    assert (
+        targets[1, 5, ((1 * 8 + 3) * 8 + 6) * 3 + 2]
+        == normalized_pixels(patches[1:, 5:6])[0, 0].reshape(2, 8, 8, 3)[1, 3, 6, 2]
+    )
 
 
 def test_true_targets_become_the_true_pixels():

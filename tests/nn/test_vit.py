@@ -139,7 +139,9 @@ def test_linear_weights_start_xavier_uniform_and_biases_at_zero():
     weight = encoder.blocks[0].attn.qkv.weight
     bound = math.sqrt(6 / (24 + 72))
     assert bound * 0.95 < weight.abs().max() <= bound
-    assert all((p == 0).all() for name, p in encoder.named_parameters() if name.endswith("bias") and "embed" not in name)
+    assert all(
+        (p == 0).all() for name, p in encoder.named_parameters() if name.endswith("bias") and "embed" not in name
+    )
 
 
 def test_uneven_masks_are_refused():

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -28,13 +29,18 @@ class Case:
 
 def picture(number: int, width: int, height: int) -> np.ndarray:
     """A moving picture with its number in it, uint8 `[H, W, 3]`."""
-    y, x = np.mgrid[:height, :width]
-    waves = [127 + 120 * np.sin((x * fx + y * fy) / 9 + number * speed) for fx, fy, speed in TEXTURE]
-    image = np.stack(waves, axis=-1).astype(np.uint8)
+    image = _texture(number % 97, width, height).copy()
     if width >= 8 * BLOCK and height >= 2 * BLOCK:
         bits = np.array([number >> bit & 1 for bit in range(16)], np.uint8).reshape(2, 8)
         image[: 2 * BLOCK, : 8 * BLOCK] = (30 + 200 * bits.repeat(BLOCK, 0).repeat(BLOCK, 1))[..., None]
     return image
+
+
+@lru_cache(maxsize=200)
+def _texture(phase: int, width: int, height: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    waves = [127 + 120 * np.sin((x * fx + y * fy) / 9 + phase * speed) for fx, fy, speed in TEXTURE]
+    return np.stack(waves, axis=-1).astype(np.uint8)
 
 
 TEXTURE = ((1.0, 0.3, 0.31), (-0.4, 1.1, 0.17), (0.7, -0.8, 0.23))
@@ -93,7 +99,6 @@ def remux(
     shift: int = 0,
     drop: int = 0,
     muxer: dict[str, str] | None = None,
-    with_sound: bool = False,
 ) -> None:
     """Copies packets, their stamps shifted by ticks of the source, without the first `drop`."""
     with av.open(str(source)) as original, av.open(str(path), "w", options=muxer or {}) as container:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -106,23 +108,16 @@ def extract(
     todo = work.plan(records)
     if not todo:
         return work.result(None)
-    device = torch.device("cuda" if settings.device == "auto" and torch.cuda.is_available() else "cpu")
-    device = device if settings.device == "auto" else torch.device(settings.device)
-    was_training = method.training
-    method.eval().to(device)
+    name = settings.device
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     ahead = _Ahead(todo, read_snippets, 2 * settings.batch_size)
-    try:
-        with Signals(lambda: None, raises=False) as signals, ahead, torch.inference_mode():
-            for batch in _batches(ahead.events(signals), settings.batch_size):
-                if signals.signum is not None:
-                    break
-                values = _features(method, batch.clips, device, settings) if batch.clips else None
-                with signals.held():  # a video's file and its row belong together
-                    work.take(batch, values)
-                if progress:
-                    progress(work.status())
-    finally:
-        method.train(was_training)
+    with Signals(lambda: None, raises=False) as signals, ahead, _evaluating(method.to(device)):
+        for batch in _unless_ended(_batches(ahead.events(signals), settings.batch_size), signals):
+            values = _features(method, batch.clips, device, settings) if batch.clips else None
+            with signals.held():  # a video's file and its row belong together
+                work.take(batch, values)
+            if progress:
+                progress(work.status())
     return work.result(signals.signum)
 
 
@@ -236,6 +231,22 @@ def _batches(events: Iterator[tuple | _End], batch_size: int) -> Iterator[_Batch
         batch.numbers.append(number)
         batch.times.append(times)
     yield batch
+
+
+@contextmanager
+def _evaluating(method: Method) -> Iterator[None]:
+    was_training = method.training
+    method.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        method.train(was_training)
+
+
+def _unless_ended(batches: Iterator[_Batch], signals: Signals) -> Iterator[_Batch]:
+    """Pass batches on until a signal came: the last one then ends in the middle of a video."""
+    return itertools.takewhile(lambda _: signals.signum is None, batches)
 
 
 def _features(method: Method, clips: list[Tensor], device: torch.device, settings: ExtractSettings) -> np.ndarray:

@@ -126,12 +126,19 @@ def start_method(device: torch.device) -> str:
 def settle_worker(worker: int) -> None:
     """Set up a loader process: one thread, no interest in the terminal's Ctrl-C, no life after its parent's death."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _report_unless_left
     torch.set_num_threads(1)
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(0)
     if sys.platform.startswith("linux"):
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def _report_unless_left(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """Report an error of a worker's threads; a parent that left while a batch was handed over is none."""
+    if not issubclass(kind, ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _watched(batches: Iterator[Loaded], workers: list) -> Iterator[Loaded]:

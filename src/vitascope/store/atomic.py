@@ -134,7 +134,7 @@ def replace_dir(temp_dir: str | os.PathLike, final_dir: str | os.PathLike) -> No
 
 
 def remove_stray(folder: str | os.PathLike) -> list[Path]:
-    """Remove what killed processes left directly in `folder`, and put back a folder that was set aside and not replaced.
+    """Remove what killed processes left directly in `folder`; put back a folder that was set aside and not replaced.
 
     Names of processes that live are left alone; names made on another machine are stray after a day.
 

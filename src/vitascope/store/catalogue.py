@@ -25,8 +25,8 @@ def content_hash(path: str | os.PathLike) -> str:
     """Return the hash by which a file is known wherever it lies: 32 hex digits.
 
     BLAKE2b over the size and over 9 stretches of 256 KiB spread evenly from the first byte to the last; a file of up
-    to 2.25 MiB is hashed whole. So a move of any size is noticed at the cost of 2.25 MiB of reading. A change between the
-    stretches that keeps the size is not in the hash; size and modification time tell of it.
+    to 2.25 MiB is hashed whole. So a move of any size is noticed at the cost of 2.25 MiB of reading. A change that
+    keeps the size and lies between the stretches is not in the hash; the modification time tells of it.
 
     Raises:
         OSError: The file cannot be read.
@@ -93,7 +93,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What the disk has that the catalogue has not: `new` and `changed` are to be scanned, the rest needs no opening."""
+    """How the disk differs from the catalogue: `new` and `changed` are to be scanned, the rest needs no opening."""
 
     new: tuple[Found, ...] = ()
     changed: tuple[Found, ...] = ()

@@ -47,12 +47,11 @@ def curve_svg(curve: Curve) -> str:
         x, _ = place(tick, y_low)
         if LEFT - 1 <= x <= WIDTH - RIGHT + 1:
             marks.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{number(tick)}</text>')
-    label = html.escape(curve.x_label) + (" (values on a logarithmic scale)" if is_log else "")
+    label = escaped(curve.x_label) + (" (values on a logarithmic scale)" if is_log else "")
     marks.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{label}</text>')
     lines = [_line(line, i, level, place) for i, (_, line) in enumerate(curve.lines)]
-    title = html.escape(curve.title.encode(errors="backslashreplace").decode())
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(curve.title)}">'
         f'<path d="{"".join(grid)}" fill="none" stroke="var(--line)"/>{"".join(marks)}{"".join(lines)}</svg>'
     )
 
@@ -127,3 +126,15 @@ def thinned(line) -> list[tuple[float, float]]:
         least, greatest = min(part, key=lambda j: line[j][1]), max(part, key=lambda j: line[j][1])
         kept += [line[j] for j in sorted({least, greatest})]
     return kept
+
+
+def escaped(text: str) -> str:
+    """Escape text for HTML; undecodable bytes of a file name and control characters become visible escapes.
+
+    Example:
+        >>> escaped("<b>" + chr(27))
+        '&lt;b&gt;\\\\x1b'
+    """
+    text = text.encode(errors="backslashreplace").decode()
+    text = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return html.escape(text)

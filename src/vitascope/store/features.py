@@ -1,4 +1,4 @@
-"""Features on disk: one safetensors file for each video and model, and a row in the catalogue's database once it is whole."""
+"""Features on disk: a safetensors file for each video and model, and a row in the database once it is whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vitascope.store.atomic import WriteError, sync, writing
+from vitascope.store.atomic import WriteError, sync, write_bytes
 from vitascope.store.catalogue import Catalogue, Entry
 from vitascope.store.schema import Database, LibraryError
 from vitascope.structures import Features, Record
@@ -55,7 +55,7 @@ class FeatureStore:
             ValueError: The arrays do not have these shapes, dtypes or values.
             WriteError: The system refuses; older features are untouched.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         values, times = _checked(features)
         path = self._path(model_id, entry.id)
@@ -67,8 +67,8 @@ class FeatureStore:
                 sync(path.parent.parent)
             except OSError as error:
                 raise WriteError(error.errno, f"cannot make {path.parent}: {error.strerror}", error.filename) from error
-        with writing(path) as temp:
-            save_file({"values": values, "times_seconds": times}, temp, metadata)
+        # `save_file` would make a temporary name of its own, which a killed process leaves behind
+        write_bytes(path, save({"values": values, "times_seconds": times}, metadata))
         row = (entry.id, model_id, entry.content_hash, *values.shape, json.dumps(manifest), secrets.token_hex(8))
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?, ?)", row)
@@ -125,7 +125,7 @@ class FeatureStore:
     def status(
         self, entry: Entry, model_id: str, manifest: dict[str, Any] | None = None
     ) -> Literal["current", "stale", "absent"]:
-        """Tell whether a file's features are there and were made of its present content in the way that `manifest` says."""
+        """Tell whether a file's features are there, of its present content, and made as `manifest` says."""
         rows = self._database.rows(
             "SELECT file_hash, manifest FROM features WHERE model_id=? AND file_id=?", (model_id, entry.id)
         )
@@ -201,4 +201,4 @@ def _overlapping(times: np.ndarray, start: float | None, end: float | None) -> t
     """Return the rows `[first, last)` of ascending stretches `[S, 2]` that overlap `[start, end)`."""
     first = 0 if start is None else int(np.searchsorted(times[:, 1], start, side="right"))
     last = len(times) if end is None else int(np.searchsorted(times[:, 0], end, side="left"))
-    return first, max(first, last)
+    return (first, last) if first < last else (0, 0)  # safetensors refuses an empty slice that begins at the end

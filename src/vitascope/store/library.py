@@ -58,7 +58,7 @@ class Library:
         self.reports = self.path / "reports"
 
     def vectors(self, model_id: str) -> Vectors:
-        """Open the vectors of one model for search, as they are now; builds the index if there are many and none fits."""
+        """Open the vectors of one model for search, as they are now; many are indexed first if no index fits."""
         return Vectors(self.features, self.catalogue, self.path / "index", model_id)
 
     def embedded_run(self, prefix: str | None = None) -> str:

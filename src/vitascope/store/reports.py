@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 import math
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vitascope.store.atomic import WriteError, write_bytes, write_json
-from vitascope.store.charts import curve_svg
+from vitascope.store.charts import curve_svg, escaped
 from vitascope.structures import Curve, Figure, Report, Table
 
 JPEG_QUALITY = 88
@@ -52,8 +51,8 @@ tr > :last-child { padding-right: 0; }
 svg { display: block; width: 100%; height: auto; max-width: 860px; font: 12px system-ui, -apple-system, "Segoe UI",
   Roboto, Arial, sans-serif; }
 svg text { fill: var(--soft); }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 14px; color: var(--soft); margin: 6px 0 0; padding: 0;
-  list-style: none; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 14px; color: var(--soft); margin: 6px 0 0;
+  padding: 0; list-style: none; }
 .legend i { display: inline-block; width: 18px; height: 3px; border-radius: 2px; vertical-align: middle;
   margin-right: 8px; }
 .strip { display: grid; grid-template-columns: 172px minmax(0, 1fr); gap: 4px 18px; align-items: center;
@@ -62,7 +61,8 @@ svg text { fill: var(--soft); }
 .strip .name { font-size: 14px; overflow-wrap: anywhere; color: var(--soft); font-variant-numeric: tabular-nums;
   line-height: 1.4; }
 .strip:first-of-type .name { color: var(--ink); }
-.strip img { display: block; height: auto; max-width: 100%; max-height: 132px; border-radius: 3px; background: var(--panel); }
+.strip img { display: block; height: auto; max-width: 100%; max-height: 132px; border-radius: 3px;
+  background: var(--panel); }
 .strip img.small { image-rendering: pixelated; }
 .facts { background: var(--panel); border-radius: 8px; padding: 14px 20px; font-size: 13px; }
 .facts dl { margin: 0; display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 3px 20px; }
@@ -123,7 +123,7 @@ def render(report: Report) -> str:
         True
     """
     parts = "\n".join(f"<section>\n{_part(part)}\n</section>" for part in report.parts)
-    return PAGE.format(title=_text(report.title), style=STYLE, parts=parts, facts=_facts(report.facts))
+    return PAGE.format(title=escaped(report.title), style=STYLE, parts=parts, facts=_facts(report.facts))
 
 
 def as_plain(report: Report) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def as_plain(report: Report) -> dict[str, Any]:
 
 def _part(part: str | Table | Curve | Figure) -> str:
     if isinstance(part, str):
-        return "\n".join(f"<p>{_text(piece)}</p>" for piece in re.split(r"\n\s*\n", part.strip()))
+        return "\n".join(f"<p>{escaped(piece)}</p>" for piece in re.split(r"\n\s*\n", part.strip()))
     if isinstance(part, Table):
         return _head(part.title, part.caption) + _table(part)
     if isinstance(part, Curve):
@@ -152,14 +152,14 @@ def _part(part: str | Table | Curve | Figure) -> str:
 
 
 def _head(title: str, caption: str) -> str:
-    below = f'<p class="caption">{_text(caption)}</p>' if caption else '<p class="caption"></p>'
-    return f"<h2>{_text(title)}</h2>\n{below}\n"
+    below = f'<p class="caption">{escaped(caption)}</p>' if caption else '<p class="caption"></p>'
+    return f"<h2>{escaped(title)}</h2>\n{below}\n"
 
 
 def _table(table: Table) -> str:
     columns = list(zip(*table.rows)) if table.rows else [()] * len(table.columns)
     kinds = [_kind(column) for column in columns]
-    head = "".join(f'<th scope="col"{kind}>{_text(name)}</th>' for name, kind in zip(table.columns, kinds))
+    head = "".join(f'<th scope="col"{kind}>{escaped(name)}</th>' for name, kind in zip(table.columns, kinds))
     body = "\n".join(
         "<tr>" + "".join(f"<td{kind}>{_value(cell)}</td>" for cell, kind in zip(row, kinds)) + "</tr>"
         for row in table.rows
@@ -174,7 +174,8 @@ def _curve(curve: Curve) -> str:
     if not drawn:
         return '<p class="none">no points</p>'
     names = "".join(
-        f'<li><i style="background: var(--s{i % 6})"></i>{_text(name)}</li>' for i, (name, _) in enumerate(curve.lines)
+        f'<li><i style="background: var(--s{i % 6})"></i>{escaped(name)}</li>'
+        for i, (name, _) in enumerate(curve.lines)
     )
     return f'{drawn}\n<ul class="legend">{names}</ul>'
 
@@ -182,8 +183,8 @@ def _curve(curve: Curve) -> str:
 def _strip(name: str, frames: np.ndarray) -> str:
     source, width, is_small = film_strip(np.asarray(frames))
     kind = ' class="small"' if is_small else ""
-    picture = f'<img src="{source}" alt="{_text(name)}" style="width: {width}px"{kind}>'
-    return f'<div class="strip"><div class="name">{_text(name)}</div>{picture}</div>\n'
+    picture = f'<img src="{source}" alt="{escaped(name)}" style="width: {width}px"{kind}>'
+    return f'<div class="strip"><div class="name">{escaped(name)}</div>{picture}</div>\n'
 
 
 def film_strip(frames: np.ndarray) -> tuple[str, int, bool]:
@@ -222,7 +223,7 @@ def film_strip(frames: np.ndarray) -> tuple[str, int, bool]:
 def _facts(facts: dict[str, Any]) -> str:
     if not facts:
         return ""
-    rows = "".join(f"<dt>{_text(name)}</dt><dd>{_value(value)}</dd>" for name, value in facts.items())
+    rows = "".join(f"<dt>{escaped(name)}</dt><dd>{_value(value)}</dd>" for name, value in facts.items())
     return f'<section class="facts"><dl>{rows}</dl></section>'
 
 
@@ -245,17 +246,10 @@ def _value(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
-        return _text(f"{value:.4g}" if abs(value) < 1e4 or not math.isfinite(value) else f"{value:,.0f}")
+        return escaped(f"{value:.4g}" if abs(value) < 1e4 or not math.isfinite(value) else f"{value:,.0f}")
     if isinstance(value, (dict, list, tuple)):
-        return _text(json.dumps(_json_values(value), ensure_ascii=False))
-    return _text(str(value))
-
-
-def _text(text: str) -> str:
-    """Escape text for HTML; undecodable bytes of a file name and control characters become visible escapes."""
-    text = text.encode(errors="backslashreplace").decode()
-    text = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-    return html.escape(text)
+        return escaped(json.dumps(_json_values(value), ensure_ascii=False))
+    return escaped(str(value))
 
 
 def _json_values(value: Any) -> Any:

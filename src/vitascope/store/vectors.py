@@ -107,7 +107,7 @@ class Vectors:
     def _candidates(
         self, query: np.ndarray, scores: np.ndarray, count: int, effort: int
     ) -> tuple[list[tuple[float, int, float, float]], int]:
-        """Return `(score, file id, start, end)` of the best `count`, best first, and how many of all were looked for."""
+        """Return `(score, file id, start, end)` of the best `count`, best first, and how many were looked for."""
         count = min(count, len(self))
         rows = np.argpartition(-scores, count - 1)[:count] if count < len(scores) else np.arange(len(scores))
         found = [(scores[rows], self._file_ids[rows], self._times[rows])]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+import av
 import numpy as np
 
 from vitascope.structures import Gap, VideoError
-from vitascope.video.container import OpenVideo
+from vitascope.video.container import OpenVideo, video_error
 from vitascope.video.decode import Converter, Decoder, gaps_of, lost_gaps, merged
 from vitascope.video.index import FrameIndex, build_from
 from vitascope.video.probe import VideoInfo, describe
@@ -39,18 +40,17 @@ def check(path: str | os.PathLike[str], *, deep: bool = False) -> tuple[VideoInf
         info = describe(opened)
         index = build_from(opened)
         info = complete(info, index)
-        if deep:
-            positions = np.arange(len(index))
-        else:
-            starts = np.unique(np.append(0, index.seek_positions[index.seek_positions < len(index)]))
-            positions = starts[np.unique(np.linspace(0, len(starts) - 1, _SAMPLES).round().astype(int))]
-        decoder = Decoder(opened, index)
-        num_shown = _num_shown(decoder, Converter(info), positions)
+        decoder, converter, every = Decoder(opened, index), Converter(info), np.arange(len(index))
+        positions = every if deep else _samples(index)
+        if _num_shown(decoder, converter, positions) == 0 and _num_shown(decoder, converter, every) == 0:
+            raise VideoError(
+                info.path, "damaged", f"none of its {len(index)} frames can be decoded; copy it again from its source"
+            )
         decoder.close()
+    except (av.error.FFmpegError, OSError, MemoryError) as error:
+        raise video_error(opened.path, error) from error
     finally:
         opened.close()
-    if num_shown == 0:
-        raise VideoError(info.path, "damaged", f"none of the {len(positions)} frames that were tried can be decoded")
     return info, index, merged(gaps_of(decoder.missing, index), lost_gaps(index))
 
 
@@ -61,14 +61,18 @@ def complete(info: VideoInfo, index: FrameIndex) -> VideoInfo:
     )
 
 
+def _samples(index: FrameIndex) -> np.ndarray:
+    """The first frame and some key frames: those cost one decoded frame each."""
+    starts = np.unique(np.append(0, index.seek_positions[index.seek_positions < len(index)]))
+    return starts[np.unique(np.linspace(0, len(starts) - 1, _SAMPLES).round().astype(int))]
+
+
 def _num_shown(decoder: Decoder, converter: Converter, positions: np.ndarray) -> int:
-    out = np.empty((3, *converter.native_size), np.uint8)
+    """How many frames can be decoded; the first of them is also converted."""
     num_shown = 0
     for position in positions.tolist():
         frame = decoder.frame_at(position)
-        if frame is None:
-            continue
-        if num_shown == 0:  # once: the pixel format can be converted
-            converter.write(frame, out)
-        num_shown += 1
+        if frame is not None and num_shown == 0:
+            converter.write(frame, np.empty((3, *converter.native_size), np.uint8))
+        num_shown += frame is not None
     return num_shown

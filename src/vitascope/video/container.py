@@ -7,6 +7,7 @@ limits below first, and it is told to open plain files of known formats only: ne
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import av
 from vitascope.structures import VideoError, VideoReason
 
 MAX_PIXELS = 8192 * 8192  # of one frame, as stored and as displayed; 8K television has half of that
+MAX_SIDE = 16384  # of one frame, as stored and as displayed
 MAX_FRAMES = 10**8  # as declared or found: more than a month at 30 frames/s
 MAX_DURATION_SECONDS = 10**7  # as declared: about four months
 MAX_READ_ERRORS = 32  # in a row; after that many the rest of the file counts as lost
@@ -43,6 +45,12 @@ PLAYLISTS = {
 }
 STILL_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1"}
 
+_OPEN = {
+    "metadata_errors": "replace",
+    "options": {"max_pixels": str(MAX_PIXELS)},
+    "container_options": {"protocol_whitelist": "file", "format_whitelist": FORMATS},
+}
+
 
 class OpenVideo:
     """One opened file: its container and its video stream.
@@ -68,9 +76,7 @@ class OpenVideo:
         try:
             self.container = av.open(
                 "file:" + os.path.abspath(self.path),  # the prefix keeps names such as `concat:a` plain files
-                metadata_errors="replace",
-                options={"max_pixels": str(MAX_PIXELS)},
-                container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS},
+                **_OPEN,
             )
             # Stamps that FFmpeg would only guess are better seen as missing: they can differ after a seek.
             flags = av.container.Flags
@@ -91,10 +97,17 @@ class OpenVideo:
         streams = [stream for stream in self.container.streams.video if not stream.disposition & cover]
         if not streams:
             raise VideoError(self.path, "no_video_stream", "the file holds sound or data but no moving picture")
-        best = self.container.streams.best("video")
+        try:
+            best = self.container.streams.best("video")
+        except IndexError:  # a broken file may show FFmpeg a stream that PyAV has not seen
+            best = None
         stream = next((stream for stream in streams if best is not None and stream.index == best.index), streams[0])
         if stream.codec_context is None:
-            raise VideoError(self.path, "unsupported", "no decoder knows its codec; convert it, e.g. to H.264 in mp4")
+            raise VideoError(
+                self.path,
+                "unsupported",
+                "no decoder knows its codec, or its header is broken; convert it, e.g. to H.264 in mp4",
+            )
         for other in self.container.streams:
             if other.index != stream.index:
                 other.discard = av.stream.Discard.all
@@ -117,6 +130,8 @@ class OpenVideo:
                 in_a_row, self.num_read_errors = in_a_row + 1, self.num_read_errors + 1
                 demuxed = self.container.demux(streams)
                 continue
+            except IndexError:  # PyAV at the end of a file in which a stream came up late
+                return
             if packet is None:
                 return
             if packet.size:  # an empty packet would tell the decoder that the video ends
@@ -151,7 +166,7 @@ def video_error(path: str, error: BaseException) -> VideoError:
         detail = "an mp4 without its table of contents (moov): the recording or the copy broke off; copy it again or repair it"
     elif isinstance(error, (av.error.DecoderNotFoundError, av.error.PatchWelcomeError)):
         reason, detail = "unsupported", "FFmpeg cannot decode it; convert it, e.g. to H.264 in mp4"
-    elif isinstance(error, OSError) and not isinstance(error, (av.error.InvalidDataError, av.error.EOFError)):
+    elif isinstance(error, (FileNotFoundError, PermissionError)) or type(error) is OSError:
         reason, detail = "missing", f"it cannot be opened for reading ({error.strerror or error})"
     return VideoError(path, reason, detail)
 
@@ -202,7 +217,8 @@ def _moves(path: str) -> bool:
 def _check_declared(path: str, container: av.container.InputContainer, stream: av.VideoStream) -> None:
     """Compares what the opened header declares with the limits."""
     width, height, aspect = stream.codec_context.width, stream.codec_context.height, stream.sample_aspect_ratio or 1
-    if width * height > MAX_PIXELS or width * height * float(aspect or 1) > MAX_PIXELS:
+    shown = width * max(1.0, float(aspect))
+    if shown * height > MAX_PIXELS or max(shown, height) > MAX_SIDE:
         detail = f"it declares {width} x {height} pixels (aspect {aspect}); at most {MAX_PIXELS:,} pixels are read"
         raise VideoError(path, "too_large", detail)
     seconds = float((stream.duration or 0) * (stream.time_base or 0))
@@ -211,11 +227,30 @@ def _check_declared(path: str, container: av.container.InputContainer, stream: a
         detail = f"it declares {stream.frames:,} frames, {seconds:.3g} s; at most {MAX_FRAMES:,} frames are read"
         raise VideoError(path, "too_large", detail)
     if width <= 0 or height <= 0:
+        if size := _refused_size(path):
+            raise VideoError(path, "too_large", f"it declares {size} pixels; at most {MAX_PIXELS:,} pixels are read")
         raise VideoError(
             path, "not_a_video", "no size of picture can be found in it; the file is broken or not a video"
         )
     if container.metadata.get("major_brand", "").strip() in STILL_BRANDS and stream.frames <= 1:
         raise VideoError(path, "not_a_video", "it is a still image (HEIF or AVIF); videos only")
+
+
+def _refused_size(path: str) -> str:
+    """The size of picture that FFmpeg refused, if that is why it tells none: only its messages say so."""
+    skips_repeated = av.logging.get_skip_repeated()
+    av.logging.set_skip_repeated(False)
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as messages, av.open("file:" + os.path.abspath(path), **_OPEN):
+            pass
+    except (av.error.FFmpegError, OSError, ValueError):
+        pass
+    finally:
+        av.logging.set_level(None)
+        av.logging.set_skip_repeated(skips_repeated)
+    found = (re.search(r"Picture size (\d+x\d+)", text) for _, _, text in messages)
+    return next((match[1].replace("x", " x ") for match in found if match), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from vitascope.structures import Gap
-from vitascope.video.container import OpenVideo
+from vitascope.video.container import MAX_SIDE, OpenVideo
 from vitascope.video.index import FrameIndex
 from vitascope.video.probe import VideoInfo
 
@@ -284,8 +284,8 @@ class Converter:
             height, width = (round(side * size / short) for side in (height, width))
         elif size is not None:
             height, width = (int(side) for side in size)
-        if not (1 <= height <= 16384 and 1 <= width <= 16384):
-            raise ValueError(f"size ({size}) must give sides of 1 to 16384 pixels")
+        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+            raise ValueError(f"size ({size}) must give sides of 1 to {MAX_SIDE} pixels")
         return height, width
 
     def write(self, frame: av.VideoFrame, out: np.ndarray) -> None:

@@ -44,7 +44,7 @@ class FrameIndex:
         is_counted: Frames are told by counting from the start of the file only; it cannot be sought.
         holes: Stretches `[start, end)` in ticks, int64 `[G, 2]`, whose packets the file has lost, as far as can be told: in MPEG-TS by
             its packet counters, in Matroska by bytes that are no packet.
-        num_unread: Frames that the header declares and the file does not hold (it broke off); 0 when unknown.
+        num_unread: Frames that an mp4 header lists and the file does not hold: it broke off.
     """
 
     pts: np.ndarray
@@ -251,12 +251,10 @@ class _Packets:
             if packet.is_keyframe:
                 self.keys.append(number)
             if packet.is_corrupt:
-                self.breaks += [number, number + 1]
+                self.breaks += range(number, number + 4)  # what is lost may follow a few packets later
             if is_matroska:
                 places.append((packet.pos or 0, packet.size))
-        declared = opened.stream.frames
-        is_cut = opened.num_read_errors > 0 and declared > len(self.pts)
-        self.num_unread = declared - len(self.pts) if is_cut else 0
+        self.num_unread = _num_behind_the_end(opened) if len(self.pts) < len(opened.stream.index_entries) else 0
         if places:
             self.breaks += _unexplained(opened, np.array(places, np.int64))
         self._hide_garbage()
@@ -268,6 +266,14 @@ class _Packets:
             stamp = self.pts[number]
             around = self.pts[max(0, number - 10 * _NEIGHBOURS) : number]
             self.hidden[number] |= stamp is None or stamp in around
+
+
+def _num_behind_the_end(opened: OpenVideo) -> int:
+    """Packets that an mp4 file lists and that would lie behind its end."""
+    if not opened.container.format.name.startswith("mov"):
+        return 0
+    size = os.path.getsize(opened.path)
+    return sum(entry.pos + entry.size > size for entry in opened.stream.index_entries)
 
 
 def _unexplained(opened: OpenVideo, places: np.ndarray) -> list[int]:

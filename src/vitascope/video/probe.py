@@ -65,7 +65,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
     Where the header holds a rotation the first frame is decoded: only frames tell its exact form.
 
     Raises:
-        VideoError: `missing`, `empty`, `not_a_video`, `no_video_stream`, `unsupported` or `too_large`.
+        VideoError: `missing`, `empty`, `not_a_video`, `no_video_stream`, `unsupported`, `damaged` or `too_large`.
 
     Example:
         >>> probe("nothing.mp4")

@@ -39,7 +39,7 @@ class MME(Method):
     Example:
         >>> method = MME(MME.recipes["videomae-tiny"]())
         >>> method.features(torch.zeros(1, 8, 3, 120, 160, dtype=torch.uint8)).shape
-        torch.Size([1, 192])
+        torch.Size([1, 128])
     """
 
     recipes = RECIPES
