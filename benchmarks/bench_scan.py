@@ -1,6 +1,6 @@
 """Scan 2,000 small files twice: files per second, and how much faster the second time is.
 
-    python benchmarks/bench_scan.py
+python benchmarks/bench_scan.py
 """
 
 import json

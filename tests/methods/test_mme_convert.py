@@ -11,7 +11,7 @@ from vitascope.methods.mme.loss import pixel_loss
 from vitascope.methods.mme.model import MaskedAutoencoder
 from vitascope.methods.mme.targets import normalized_pixels
 from vitascope.nn.vit import patchify, select_tokens
-from vitascope.video.transforms import IMAGENET_MEAN, IMAGENET_STD
+from vitascope.video.transforms import normalise
 
 GRID = (4, 4, 4)
 
@@ -66,8 +66,7 @@ def batch():
     generator = torch.Generator().manual_seed(3)
     clips = torch.randint(0, 256, (2, 8, 3, 32, 32), generator=generator, dtype=torch.uint8)
     mask = torch.stack([torch.randperm(64, generator=generator) < 48 for _ in range(2)])
-    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return clips, (clips / 255 - mean) / std, mask
+    return clips, normalise(clips / 255), mask
 
 
 def test_biases_of_queries_and_values_arrive(theirs, ours):
@@ -96,6 +95,33 @@ def test_decoder_and_loss_agree_with_transformers(theirs, ours, batch):
     targets = normalized_pixels(select_tokens(patchify(clips, 2, 8), mask))
     loss = pixel_loss(predictions, targets)["loss"]
     assert abs(float(loss) - float(expected.loss)) <= 1e-5
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_papers_size_agrees_with_transformers():
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining
+
+    torch.manual_seed(0)
+    peer = VideoMAEForPreTraining(VideoMAEConfig(layer_norm_eps=1e-6, use_mean_pooling=False)).eval()
+    for name, p in peer.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(p, std=0.02)
+    model = MaskedAutoencoder((8, 14, 14), decoder_norm_eps=1e-5).eval()
+    load_into(model, peer.state_dict())
+    clips = torch.randint(0, 256, (1, 16, 3, 224, 224), dtype=torch.uint8)
+    pixels, mask = normalise(clips / 255), (torch.randperm(196) < 176).repeat(8)[None]
+    expected = peer(pixels, bool_masked_pos=mask)
+    tokens = peer.videomae(pixels, bool_masked_pos=mask).last_hidden_state
+    predictions = model(pixels, mask)
+    loss = pixel_loss(predictions, normalized_pixels(select_tokens(patchify(clips, 2, 16), mask)))["loss"]
+    differences = {
+        "encoder": float((model.encoder(pixels, mask) - tokens).abs().max()),
+        "decoder": float((predictions - expected.logits).abs().max()),
+        "loss": abs(float(loss) - float(expected.loss)),
+    }
+    print(differences)
+    assert max(differences.values()) <= 1e-5, differences
 
 
 def test_gradients_agree_with_transformers(theirs, ours, batch):

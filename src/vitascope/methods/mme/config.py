@@ -111,7 +111,7 @@ def videomae_tiny() -> MMEConfig:
         length=1000,
         unit="steps",
         batch_size=8,
-        optim=Optim(lr=2e-3, min_lr=2e-5, warmup=0.1, clip_norm=1.0),
+        optim=Optim(lr=1e-3, min_lr=1e-5, warmup=0.1, clip_norm=1.0),
     )
 
 
