@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(library, tmp_path)
     assert problems["0.mp4"] == ("refused", "unsupported: no such codec")
     assert problems["1.mp4"] == ("damaged", "read up to 3.5 s: it ends here")
     assert problems["2.mp4"] == ("damaged", "1 gaps (0.5 to 1.2 s); the rest is embedded")
-    assert problems["4.mp4"] == ("refused", "no snippet of it can be decoded")
+    assert problems["4.mp4"] == ("refused", "damaged: no snippet of it can be decoded")
     assert "is not in the library" in problems["unknown.mp4"][1] and len(problems) == 5
     assert len(library.features.get(paths[1], "m").values) == 6
 
@@ -247,3 +247,14 @@ def test_bf16_is_near_fp32(library, tmp_path):
     paths = fill(library, tmp_path, [6])
     run(library, paths, settings=ExtractSettings(batch_size=4, device="cpu", precision="bf16"))
     np.testing.assert_allclose(library.features.get(paths[0], "m").values[:, 1], range(6), atol=0.05)
+
+
+def test_damage_that_the_scan_did_not_see_becomes_the_state_of_the_file(library, tmp_path):
+    paths = fill(library, tmp_path, [3, 2])
+    gap = Gap(0.5, 1.0, "lost")
+
+    assert library.catalogue.entry(paths[0]).state == "done"
+    run(library, paths, lambda record: Stream(record, gaps=(gap,) if record.path == paths[0] else ()))
+    states = [library.catalogue.entry(path).state for path in paths]
+    assert states == ["damaged", "done"]
+    assert library.catalogue.entry(paths[0]).gaps == (gap,)

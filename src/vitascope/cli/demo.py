@@ -5,6 +5,7 @@ Example: vitascope demo --data recordings/
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -101,7 +102,17 @@ def library_table(scanned, entries) -> Table:
         size = f"{info['width']}x{info['height']}" if info else ""
         rate = f"{info['average_fps']:.2f}" + (" variable" if info["is_variable_rate"] else "") if info else ""
         length = clock(info["duration_seconds"]) if info else ""
-        rows.append((entry.path, entry.state, length, size, rate, info.get("codec", ""), entry.reason))
+        rows.append(
+            (
+                os.path.relpath(entry.path, scanned.data),
+                entry.state,
+                length,
+                size,
+                rate,
+                info.get("codec", ""),
+                entry.reason,
+            )
+        )
     caption = (
         f"{scanned.num_files} videos, {clock(scanned.duration_seconds)} in all: {scanned.done} done, "
         f"{scanned.damaged} damaged, {scanned.refused} refused."

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vitascope.engine.log import Status
 from vitascope.engine.signals import Signals
 from vitascope.methods.base import Frozen, Method
-from vitascope.store.catalogue import Entry
+from vitascope.store.catalogue import Entry, State
 from vitascope.store.library import Library
 from vitascope.store.schema import LibraryError
 from vitascope.structures import Features, Gap, Record, VideoError
@@ -319,8 +319,10 @@ class _Work:
         self.num_ended += 1
         self.seconds_ended += _duration(entry)
         if not values:
-            detail = f"{end.error.reason}: {end.error.detail}" if end.error else "no snippet of it can be decoded"
-            self.problems.append((entry.path, "refused", detail))
+            reason, detail = "damaged", "no snippet of it can be decoded"
+            if end.error:
+                reason, detail = end.error.reason, end.error.detail
+            self._damage(entry, "refused", reason, f"{reason}: {detail}", end.gaps)
             return
         if not _is_as_scanned(entry):
             self.problems.append((entry.path, "refused", "changed while it was read; scan its folder again"))
@@ -337,10 +339,17 @@ class _Work:
         self.num_snippets += len(values)
         self.width = values[0].shape[0]
         if end.error:
-            self.problems.append((entry.path, "damaged", f"read up to {times[-1][1]:.1f} s: {end.error.detail}"))
+            detail = f"read up to {times[-1][1]:.1f} s: {end.error.detail}"
+            self._damage(entry, "damaged", end.error.reason, detail, end.gaps)
         elif end.gaps:
             places = ", ".join(f"{gap.start_seconds:.1f} to {gap.end_seconds:.1f} s" for gap in end.gaps[:5])
-            self.problems.append((entry.path, "damaged", f"{len(end.gaps)} gaps ({places}); the rest is embedded"))
+            detail = f"{len(end.gaps)} gaps ({places}); the rest is embedded"
+            self._damage(entry, "damaged", "damaged", detail, end.gaps)
+
+    def _damage(self, entry: Entry, state: State, reason: str, detail: str, gaps: tuple[Gap, ...]) -> None:
+        """Tell of a video that decoding found wanting, and write it down: a scan looks at a few of its frames only."""
+        self.problems.append((entry.path, state, detail))
+        self.library.catalogue.mark(entry.path, state, reason, detail, gaps)
 
 
 def _duration(entry: Entry) -> float:

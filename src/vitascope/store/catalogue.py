@@ -181,6 +181,15 @@ class Catalogue:
             count += self._write(batch)
         return count
 
+    def mark(self, path: str | os.PathLike, state: State, reason: str, detail: str, gaps: Iterable[Gap] = ()) -> None:
+        """Change what a file is, when later work met what the scan did not see; a changed file is looked at anew."""
+        text = json.dumps([asdict(gap) for gap in gaps])
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE files SET state=?, reason=?, detail=?, gaps=? WHERE path=?",
+                (state, _plain(reason), _plain(detail), text, self._stored(path)),
+            )
+
     def entries(self, state: State | None = None, include_missing: bool = False) -> list[Entry]:
         """Return the rows in the order of their paths, by default without the missing ones."""
         sql = f"SELECT {_COLUMNS} FROM files WHERE (?1 IS NULL OR state=?1) AND (?2 OR NOT is_missing)"
