@@ -54,8 +54,8 @@ def test_a_terminal_gets_one_line_that_renews_itself():
     for step in (1, 2, 3, 100):
         progress(Status("only", step, 100, 0.5, None))
     assert stream.getvalue().count("\r") == 2  # the first, and the last; the others came within 0.2 s
-    assert stream.getvalue().endswith("step 100/100 (100%), loss 0.5\n")
+    assert stream.getvalue().endswith("100/100 (100%), loss 0.5\n")
 
 
 def test_the_time_left_is_told_in_hours_minutes_seconds():
-    assert describe(Status("only", 1, 3, None, 7384.6)) == "only: step 1/3 (33%), 2:03:05 left"
+    assert describe(Status("only", 1, 3, None, 7384.6)) == "only: 1/3 (33%), 2:03:05 left"

@@ -232,7 +232,7 @@ def test_progress_is_called_after_each_step_and_the_log_is_json(tmp_path, capsys
 def test_progress_off_a_terminal_prints_the_first_and_the_last_step(tmp_path, capsys):
     train(make_toy(), {"train": good(10)}, tmp_path, TrainSettings(device="cpu"), progress=Progress())
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(",")[0] for line in lines] == ["only: step 1/8 (12%)", "only: step 8/8 (100%)"]
+    assert [line.split(",")[0] for line in lines] == ["only: 1/8 (12%)", "only: 8/8 (100%)"]
 
 
 def test_the_names_of_method_and_recipe_are_saved(tmp_path):

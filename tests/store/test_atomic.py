@@ -70,7 +70,7 @@ def test_replace_dir_that_fails_keeps_the_old_folder(tmp_path):
 def test_stray_names_of_dead_processes_go_and_of_living_ones_stay(tmp_path):
     mine, living = temp_name(tmp_path / "a"), of_process(temp_name(tmp_path / "a"), os.getppid())
     dead = of_process(temp_name(tmp_path / "a"), dead_pid())
-    earlier = mine.with_name(mine.name.replace(atomic._SESSION, "0" * 8))  # a dead process that had our id
+    earlier = mine.with_name(mine.name.replace(atomic._LAUNCH, "0" * 8))  # a dead process that had our id
     for path in (mine, living, dead, earlier, tmp_path / ".hidden"):
         path.write_bytes(b"")
     assert set(remove_stray(tmp_path)) == {dead, earlier}

@@ -29,7 +29,7 @@ def command(
         Path | None, typer.Option("--data", metavar="DIR", help="Your videos; by default synthetic.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the library and the report.")] = Path("vitascope-demo"),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 600,
     json: JsonOption = False,
 ) -> None:
     from vitascope import api

@@ -124,7 +124,7 @@ class Progress:
 
     Example:
         >>> Progress(sys.stdout)(Status("pretrain", 5, 100, 0.25, 3661.0))
-        pretrain: step 5/100 (5%), loss 0.25, 1:01:01 left
+        pretrain: 5/100 (5%), loss 0.25, 1:01:01 left
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -145,7 +145,7 @@ class Progress:
 
 def describe(status: Status) -> str:
     """Return a status as one line."""
-    text = f"{status.stage}: step {status.step}/{status.total} ({100 * status.step // status.total}%)"
+    text = f"{status.stage}: {status.step}/{status.total} ({100 * status.step // status.total}%)"
     if status.loss is not None:
         text += f", loss {status.loss:.4g}"
     if status.seconds_left is not None:

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 _HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
-_SESSION = secrets.token_hex(4)  # tells this process from a dead one that had the same process id
+_LAUNCH = secrets.token_hex(4)  # tells this process from a dead one that had the same process id
 _TEMP = re.compile(
-    r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<session>[0-9a-f]{8})-\w+\.(?P<kind>tmp|old)"
+    r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<launch>[0-9a-f]{8})-\w+\.(?P<kind>tmp|old)"
 )
 _FOREIGN_SECONDS = 24 * 3600  # a temporary name of another machine is stray after a day
 _ADVICE = {
@@ -46,7 +46,7 @@ class WriteError(OSError):
 def temp_name(path: str | os.PathLike, kind: str = "tmp") -> Path:
     """Return a fresh hidden name beside `path`, on the same file system, that tells which process made it."""
     path, (pid, _) = Path(path), _owner()
-    return path.with_name(f".{path.name}.{_HOST}-{pid}-{_SESSION}-{secrets.token_hex(4)}.{kind}")
+    return path.with_name(f".{path.name}.{_HOST}-{pid}-{_LAUNCH}-{secrets.token_hex(4)}.{kind}")
 
 
 @contextmanager
@@ -167,18 +167,18 @@ def sync(path: str | os.PathLike) -> None:
 
 
 def _owner() -> tuple[int, str]:
-    return os.getpid(), _SESSION
+    return os.getpid(), _LAUNCH
 
 
 def _is_stray(path: Path, match: re.Match) -> bool:
-    pid, session = _owner()
+    pid, launch = _owner()
     if match["host"] != _HOST:
         try:
             return time.time() - path.lstat().st_mtime > _FOREIGN_SECONDS
         except FileNotFoundError:
             return False
     if int(match["pid"]) == pid:
-        return match["session"] != session
+        return match["launch"] != launch
     try:
         os.kill(int(match["pid"]), 0)
     except (ProcessLookupError, OverflowError):

@@ -43,6 +43,12 @@ PLAYLISTS = {
     b"[playlist]": "playlist",
     b"<?xml": "XML file",
 }
+# What decoders say when a picture is lost or shown wrongly (H.264 numbers its slices 1 to 5).
+_COMPLAINT = re.compile(
+    r"reference picture missing|missing reference picture|could not find ref with poc|no frame!|error parsing nal unit"
+    r"|error while decoding|decode_slice_header error|failed to parse header of nalu \(type [0-5]\)|concealing",
+    re.IGNORECASE,
+)
 STILL_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1"}
 
 _OPEN = {
@@ -137,6 +143,23 @@ class OpenVideo:
             if packet.size:  # an empty packet would tell the decoder that the video ends
                 in_a_row = 0
                 yield packet
+
+    def decode(self, packet: av.Packet | None) -> tuple[list[av.VideoFrame], bool]:
+        """The frames that come out when a packet goes in (None: at the end), and whether the decoder complained of damage.
+
+        FFmpeg conceals a lost reference with the nearest picture, and says so in a message only; PyAV drops an error that comes
+        together with frames. So the messages are listened to, except with several threads, whose messages could block each other.
+        """
+        if self._num_threads != 1:
+            return self.stream.decode(packet), False
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.WARNING)
+        try:
+            with av.logging.Capture() as messages:
+                frames = self.stream.decode(packet)
+        finally:
+            av.logging.set_level(level)
+        return frames, bool(messages) and any(_COMPLAINT.search(text) for _, _, text in messages)
 
     def reopen(self) -> None:
         """Opens the file once more, at its start."""

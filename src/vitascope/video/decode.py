@@ -40,7 +40,11 @@ class _Damage:
         if self._stretches and self._stretches[-1][1] == _NOT_YET:
             self._stretches[-1][1:] = number, position
 
-    def strike(self, number: int) -> None:
+    def strike(self, number: int, alone: bool = False) -> None:
+        """A packet is broken; `alone`: no other frame refers to its frame."""
+        if alone:
+            self._stretches.appendleft([number, number + 1, -1])
+            return
         end = next((key for key in self._keys if key[0] > number), (_NOT_YET, _NOT_YET))
         if self._stretches and self._stretches[-1][1] == end[0]:
             self._stretches[-1][0] = min(self._stretches[-1][0], number)
@@ -165,10 +169,13 @@ class Decoder:
             self._enter(packet, number)
             self._number += 1
         try:
-            frames = self._opened.stream.decode(packet)
+            frames, is_broken = self._opened.decode(packet)
         except (av.error.FFmpegError, OSError, ValueError):
-            frames = []
-            self._damage.strike(number)
+            frames, is_broken = [], True
+        if is_broken:
+            # Shown before its key frame: nothing behind the key frame refers to it.
+            position, key = self._inside.get(number, (-1, -1))
+            self._damage.strike(number, alone=0 <= position < key)
         for frame in frames:
             self._take(frame)
         if packet is None:
@@ -204,9 +211,7 @@ class Decoder:
         for other in [n for n, (place, _) in self._inside.items() if place < position]:
             del self._inside[other]  # the decoder gave nothing for it
         if frame.is_corrupt:
-            self._damage.strike(number)
-            if position < key:  # shown before its key frame: nothing behind the key frame refers to it
-                self._damage.key_frame(number + 1, position + 1)
+            self._damage.strike(number, alone=position < key)
         self._held.append((number, position, frame))
 
     def _release(self) -> None:
