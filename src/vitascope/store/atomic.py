@@ -22,9 +22,7 @@ from typing import Any
 
 _HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 _LAUNCH = secrets.token_hex(4)  # tells this process from a dead one that had the same process id
-_TEMP = re.compile(
-    r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<launch>[0-9a-f]{8})-\w+\.(?P<kind>tmp|old)"
-)
+_TEMP = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<launch>[0-9a-f]{8})-\w+\.(?P<kind>tmp|old)")
 _FOREIGN_SECONDS = 24 * 3600  # a temporary name of another machine is stray after a day
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space and run it again",

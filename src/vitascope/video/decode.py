@@ -33,28 +33,32 @@ class _Damage:
 
     def __init__(self) -> None:
         self._keys: deque[tuple[int, int]] = deque(maxlen=16)  # packet number, position
-        self._stretches: deque[list[int]] = deque(maxlen=16)  # first packet, packet of the next key frame, its position
+        # Number of the next key frame's packet -> first broken packet, position of that key frame.
+        self._stretches: dict[int, tuple[int, int]] = {}
+        self._alone: deque[int] = deque(maxlen=64)
 
     def key_frame(self, number: int, position: int) -> None:
         self._keys.append((number, position))
-        if self._stretches and self._stretches[-1][1] == _NOT_YET:
-            self._stretches[-1][1:] = number, position
+        if _NOT_YET in self._stretches:
+            self._stretches[number] = self._stretches.pop(_NOT_YET)[0], position
+        if len(self._stretches) > 16:  # long behind
+            del self._stretches[min(self._stretches)]
 
     def strike(self, number: int, alone: bool = False) -> None:
         """A packet is broken; `alone`: no other frame refers to its frame."""
         if alone:
-            self._stretches.appendleft([number, number + 1, -1])
+            self._alone.append(number)
             return
-        end = next((key for key in self._keys if key[0] > number), (_NOT_YET, _NOT_YET))
-        if self._stretches and self._stretches[-1][1] == end[0]:
-            self._stretches[-1][0] = min(self._stretches[-1][0], number)
-        else:
-            self._stretches.append([number, *end])
+        end, position = next((key for key in self._keys if key[0] > number), (_NOT_YET, _NOT_YET))
+        first = min(number, self._stretches.get(end, (number, 0))[0])
+        self._stretches[end] = first, position
 
     def reaches(self, number: int, position: int) -> bool:
+        if number in self._alone:
+            return True
         return any(
             first <= number and (number < end or position < key_position)
-            for first, end, key_position in self._stretches
+            for end, (first, key_position) in self._stretches.items()
         )
 
 
@@ -249,8 +253,16 @@ def lost_gaps(index: FrameIndex) -> tuple[Gap, ...]:
 
 
 def merged(*gaps: tuple[Gap, ...]) -> tuple[Gap, ...]:
-    """Gaps of several kinds in the order of time."""
-    return tuple(sorted(sum(gaps, ()), key=lambda gap: gap.start_seconds))
+    """Gaps of several kinds in the order of time; those that touch become one."""
+    joined: list[Gap] = []
+    for gap in sorted(sum(gaps, ()), key=lambda gap: gap.start_seconds):
+        if not joined or gap.start_seconds > joined[-1].end_seconds + 1e-6:
+            joined.append(gap)
+            continue
+        last = joined.pop()
+        detail = last.detail if gap.detail in last.detail else f"{last.detail}; {gap.detail}"
+        joined.append(Gap(last.start_seconds, max(last.end_seconds, gap.end_seconds), detail))
+    return tuple(joined)
 
 
 def frame_ends(index: FrameIndex) -> np.ndarray:
