@@ -38,21 +38,26 @@ def damaged(data: bytes, kind: str, value: int) -> bytes:
 
 
 def attempt(path: Path, whole: dict[int, str]) -> dict[str, object]:
-    """Reads a file in all ways; counts the frames that are those of the whole file, and the others."""
+    """Reads a file in all ways.
+
+    Counts the frames that are those of the whole file, the others, and those that random access gives otherwise than one pass.
+    """
     try:
         with VideoReader(path) as reader:
             found = digests(reader)
             num_frames, gaps = len(reader), len(reader.gaps)
             wanted = np.random.default_rng(0).integers(0, num_frames, 6)
             clip = reader.frames_at(wanted, missing="drop")
+            unlike = 0
             for seconds, image in zip(clip.times_seconds, clip.frames):
                 stamp = int(reader.index.pts[np.argmin(np.abs(reader.index.times_seconds - seconds))])
-                assert found[stamp] == hashlib.sha1(image.numpy().tobytes()).hexdigest(), "another frame in its place"
+                unlike += found[stamp] != hashlib.sha1(image.numpy().tobytes()).hexdigest()
         check(path)
     except VideoError as error:
         return {"reason": error.reason}
     good = sum(whole.get(stamp) == value for stamp, value in found.items())
-    return {"reason": "", "good": good, "wrong": len(found) - good, "gaps": gaps, "frames": num_frames}
+    counts = {"good": good, "wrong": len(found) - good, "unlike": unlike, "gaps": gaps, "frames": num_frames}
+    return {"reason": "", **counts}
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def sources(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("faults")
     options = x264(keyint=25, bframes=2, scenecut=0)
     write(folder / "a.mp4", 150, options=options, muxer={"movflags": "faststart"})
-    write(folder / "a.mkv", 150, options=options)
+    write(folder / "a.mkv", 150, options=options, muxer={"fflags": "bitexact"})  # the same bytes each time
     write(folder / "a.ts", 150, options=options)
     return [folder / name for name in ("a.mp4", "a.mkv", "a.ts")]
 
@@ -96,6 +96,7 @@ def truncate(sources: list[Path], num_points: int) -> str:
             assert expected <= 0 and result["reason"] in ("empty", "not_a_video", "damaged", "unsupported"), result
         else:
             assert result["good"] >= expected, (expected, result)
+            assert result["unlike"] == 0, result
             assert result["wrong"] <= 1, result  # the last one, if its cut-off data happen to decode
     read = [result for result in results if not result["reason"]]
     assert len(read) >= 0.8 * len(results)
@@ -114,6 +115,8 @@ def flip(sources: list[Path], num_cases: int) -> str:
     assert len(read) >= 0.8 * len(results)
     single = [result["good"] for result in read if result["value"] // 3 % 3 == 0]  # one byte of the file
     assert np.mean(single) >= 0.75 * 150
+    # Bytes can change in the middle of a picture so that no decoder notices; what it makes of them may depend on the way there.
+    assert sum(result["unlike"] > 0 for result in read) <= 0.01 * len(results)
     refused = dict(Counter(result["reason"] for result in results if result["reason"]))
     return (
         f"{len(results)} flips: {len(read)} read, refused {refused}, {good} frames intact, {wrong} altered unnoticed, "

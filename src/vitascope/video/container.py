@@ -43,6 +43,8 @@ PLAYLISTS = {
     b"[playlist]": "playlist",
     b"<?xml": "XML file",
 }
+# The level is one for the whole process, so it goes back to this constant: what a thread found set may be another reader's doing.
+_LOG_LEVEL = av.logging.get_level()
 # What decoders say when a picture is lost or shown wrongly (H.264 numbers its slices 1 to 5).
 _COMPLAINT = re.compile(
     r"reference picture missing|missing reference picture|could not find ref with poc|no frame!|error parsing nal unit"
@@ -152,13 +154,12 @@ class OpenVideo:
         """
         if self._num_threads != 1:
             return self.stream.decode(packet), False
-        level = av.logging.get_level()
         av.logging.set_level(av.logging.WARNING)
         try:
             with av.logging.Capture() as messages:
                 frames = self.stream.decode(packet)
         finally:
-            av.logging.set_level(level)
+            av.logging.set_level(_LOG_LEVEL)
         return frames, bool(messages) and any(_COMPLAINT.search(text) for _, _, text in messages)
 
     def reopen(self) -> None:
@@ -270,7 +271,7 @@ def _refused_size(path: str) -> str:
     except (av.error.FFmpegError, OSError, ValueError):
         pass
     finally:
-        av.logging.set_level(None)
+        av.logging.set_level(_LOG_LEVEL)
         av.logging.set_skip_repeated(skips_repeated)
     found = (re.search(r"Picture size (\d+x\d+)", text) for _, _, text in messages)
     return next((match[1].replace("x", " x ") for match in found if match), "")

@@ -159,10 +159,11 @@ class FrameIndex:
         if not 0 < n <= MAX_FRAMES or not 0 <= k <= MAX_FRAMES or not 0 <= g <= n or min(numerator, denominator) < 1:
             raise ValueError(f"data declares {n} frames and {k} seek points; build the index again")
         try:
-            body = zlib.decompressobj().decompress(data[start:], length + 1)
+            unpacker = zlib.decompressobj()
+            body = unpacker.decompress(data[start:], length + 1)
         except zlib.error as error:
             raise ValueError(f"data is damaged ({error}); build the index again") from error
-        if len(body) != length:
+        if len(body) != length or not unpacker.eof:
             raise ValueError(f"data holds {len(body)} bytes of stamps, {length} are declared; build the index again")
         values = np.frombuffer(body, "<i8").astype(np.int64)
         pts, stamps = np.cumsum(values[:n]), values[n + 2 * k + 2 * g :]
