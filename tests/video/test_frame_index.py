@@ -109,3 +109,14 @@ def test_twenty_minutes_are_indexed_in_a_fifth_of_a_second(tmp_path):
         assert len(build(path)) == 36_000
         spent.append(time.process_time() - start)
     assert min(spent) <= 0.2
+
+
+def test_a_matroska_file_that_broke_off_tells_what_it_lost(cases, tmp_path):
+    whole = cases["late_start.mkv"]
+    data, cut = whole.read_bytes(), tmp_path / "cut.mkv"
+    cut.write_bytes(data[: len(data) * 2 // 3])
+    kept, complete = build(cut), build(whole)
+    assert complete.num_unread == 0
+    assert 0 < len(kept) < len(complete)
+    assert kept.num_unread == pytest.approx(len(complete) - len(kept), abs=1)
+    assert FrameIndex.from_bytes(kept.to_bytes()).num_unread == kept.num_unread

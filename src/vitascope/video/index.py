@@ -20,6 +20,7 @@ import numpy as np
 
 from vitascope.structures import VideoError
 from vitascope.video.container import MAX_FRAMES, OpenVideo
+from vitascope.video.matroska import declared_seconds, is_cut_off
 
 _MAGIC = b"vitascope-index-1"
 _HEAD = struct.Struct("<qqqdqqqqB")  # end_pts, time base (2), nominal fps, frames, seek points, holes, unread, flags
@@ -44,7 +45,7 @@ class FrameIndex:
         is_counted: Frames are told by counting from the start of the file only; it cannot be sought.
         holes: Stretches `[start, end)` in ticks, int64 `[G, 2]`, whose packets the file has lost, as far as can be told: in MPEG-TS by
             its packet counters, in Matroska by bytes that are no packet.
-        num_unread: Frames that an mp4 header lists and the file does not hold: it broke off.
+        num_unread: Frames that the header of an mp4 or Matroska file tells of and the file does not hold: it broke off.
     """
 
     pts: np.ndarray
@@ -215,15 +216,16 @@ def build_from(opened: OpenVideo) -> FrameIndex:
     seek_stamps = np.unique(np.array([k for k in keys if k not in hidden or k <= pts[0]], np.int64))
     holes = _holes(packets, pts)
     last_duration = next((d for p, d in zip(packets.pts, packets.durations) if p == pts[-1]), 0)
+    end_pts = int(pts[-1]) + _last_ticks(pts, last_duration)
     return FrameIndex(
         pts=pts,
-        end_pts=int(pts[-1]) + _last_ticks(pts, last_duration),
+        end_pts=end_pts,
         time_base=opened.stream.time_base,
         nominal_fps=float(opened.stream.average_rate or 0),
         seek_stamps=seek_stamps,
         seek_positions=np.searchsorted(pts, seek_stamps),
         holes=holes,
-        num_unread=packets.num_unread,
+        num_unread=packets.num_unread or _num_cut_off(opened, end_pts),
     )
 
 
@@ -275,6 +277,15 @@ def _num_behind_the_end(opened: OpenVideo) -> int:
         return 0
     size = os.path.getsize(opened.path)
     return sum(entry.pos + entry.size > size for entry in opened.stream.index_entries)
+
+
+def _num_cut_off(opened: OpenVideo, end_pts: int) -> int:
+    """Frames that a Matroska file had behind its present end, by its declared length; at least one if it broke off."""
+    stream = opened.stream
+    if not opened.container.format.name.startswith("matroska") or not is_cut_off(opened.path):
+        return 0
+    declared = declared_seconds(stream.metadata.get("DURATION"), opened.container.duration)
+    return max(1, round(((declared or 0.0) - float(end_pts * stream.time_base)) * float(stream.average_rate or 0)))
 
 
 def _unexplained(opened: OpenVideo, places: np.ndarray) -> list[int]:
