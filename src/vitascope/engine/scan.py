@@ -81,7 +81,11 @@ def look(check: Check, deep: bool, path: str) -> dict[str, Any]:
     seen |= {"gaps": tuple(gaps), "metadata": metadata, "frame_index": index.to_bytes()}
     if not gaps:
         return seen | {"state": "done"}
-    return seen | {"state": "damaged", "reason": "damaged", "detail": f"{len(gaps)} stretch{'es' * (len(gaps) > 1)} of it cannot be shown"}
+    return seen | {
+        "state": "damaged",
+        "reason": "damaged",
+        "detail": f"{len(gaps)} stretch{'es' * (len(gaps) > 1)} of it cannot be shown",
+    }
 
 
 def _found(path: str) -> Found:
