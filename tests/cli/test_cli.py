@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,6 +123,29 @@ def test_a_failure_ends_with_1_and_one_line(trained, words, message):
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (trained / "nowhere.vitascope").exists(), "a failure leaves no library behind"
+
+
+def test_the_demo_reports_and_trains_anew_only_when_the_videos_changed(tmp_path):
+    (tmp_path / "films").mkdir()
+    write_video(tmp_path / "films" / "a.mp4", 0)
+    write_video(tmp_path / "films" / "b.mp4", 1)
+    (tmp_path / "films" / "empty.mp4").touch()
+
+    def demo() -> dict:
+        done = call("demo", "--data", "films", "--out", "out", "--steps", "2", "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    first, again = demo(), demo()
+    assert first["train"]["steps"] == 2 and first["embed"]["embedded"] == 2
+    assert (again["train"]["run"], again["embed"]["embedded"]) == (first["train"]["run"], 0)
+    page = (tmp_path / "out" / "report.html").read_text()
+    for text in ("a.mp4", "empty", "Training loss", "reconstruction", "Most like", "data:image/"):
+        assert text in page
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page), "the page needs no other file"
+    write_video(tmp_path / "films" / "c.mp4", 2)
+    grown = demo()
+    assert grown["train"]["run"] != first["train"]["run"] and grown["embed"]["embedded"] == 3
 
 
 def test_every_verb_has_help_with_an_example(folder):

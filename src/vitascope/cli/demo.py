@@ -42,7 +42,7 @@ def command(
     scanned = api.scan(data, library, progress=True)
     say(f"{scanned.num_files} videos: {scanned.done} done, {scanned.damaged} damaged, {scanned.refused} refused")
     config = api.configure(RECIPE, [f"length={steps}"])
-    run = earlier_run(library, config.model_dump(mode="json"), str(data))
+    run = earlier_run(library, config.model_dump(mode="json"), scanned)
     trained = api.train(RECIPE, data, library, config=config, run=run, progress=True)
     stop_if(trained.signal)
     embedded = api.embed(library, run=trained.run, progress=True)
@@ -75,10 +75,13 @@ def stop_if(signal: int | None) -> None:
         raise SystemExit(128 + signal)
 
 
-def earlier_run(library: Path, config: dict, data: str) -> str | None:
-    """The run of the same training that an earlier demo left here, finished or not."""
+def earlier_run(library: Path, config: dict, scanned) -> str | None:
+    """The run of the same training on the same videos that an earlier demo left here, finished or not."""
+    if scanned.opened or scanned.moved or scanned.gone:
+        return None  # a run goes on with the videos that it began with, or not at all
+    same = {"data": scanned.data, "num_videos": scanned.num_files}
     with Library(library) as lib:
-        runs = [run for run in lib.runs.list(RECIPE) if run.config == config and run.data.get("data") == data]
+        runs = [run for run in lib.runs.list(RECIPE) if run.config == config and run.data == same]
     return runs[0].id if runs else None
 
 

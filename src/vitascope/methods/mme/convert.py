@@ -178,7 +178,7 @@ def load_into(model: nn.Module, state: State, parts: tuple[str, ...] = ("",)) ->
     )
     if report.missing or report.unexpected or report.mismatched:
         raise ValueError(f"weights do not fit the model: {report}; check the sizes, or name the `parts` to load")
-    model.load_state_dict({k: given[k] for k in report.matched}, strict=False)
+    model.load_state_dict({**model.state_dict(), **{k: given[k] for k in report.matched}})
     return report
 
 
