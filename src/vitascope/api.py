@@ -23,15 +23,10 @@ PathLike = str | os.PathLike
 def scan(
     data: PathLike, library: PathLike | None = None, *, deep: bool = False, num_workers: int = 2, progress: bool = False
 ) -> ScanSummary:
-    """Look at every video below a folder; each is then done, damaged (with gaps) or refused (with the reason).
+    """Look at every video below the folder `data`; each is then done, damaged (with gaps) or refused (with the reason).
 
-    Args:
-        data: A folder of any nesting.
-        library: The library's folder; by default beside the data.
-        deep: Decode every frame of every file; else the packets and a few frames of what is new or changed.
-        num_workers: Processes; 0 works in this one.
-
-    Raises `ValueError` if `data` is not a folder.
+    `deep` decodes every frame of every file; else the packets and a few frames of what is new or changed are looked at,
+    by `num_workers` processes (0: in this one). The library is by default beside the data. `ValueError`: not a folder.
     """
     from vitascope.datasets.folder import find_videos
     from vitascope.engine.log import Progress
@@ -63,7 +58,7 @@ def configure(recipe: str, assignments: Sequence[str] = ()) -> Frozen:
 
 def train(
     recipe: str,
-    data: PathLike,
+    data: PathLike | dict[str, PathLike],
     library: PathLike | None = None,
     *,
     config: Frozen | None = None,
@@ -71,36 +66,28 @@ def train(
     settings: dict[str, Any] | None = None,
     progress: bool = False,
 ) -> TrainSummary:
-    """Train a recipe on a folder or a list of videos, or go on with a run.
+    """Train a recipe (with the `config` that `configure` makes of it), or go on with a run by the beginning of its id.
 
-    Args:
-        recipe: A name of `recipes()`.
-        data: A folder, or a CSV, JSONL or TXT list (see `datasets`).
-        library: Holds the run; by default beside the data.
-        config: From `configure`; by default the recipe's own.
-        run: Id, or its beginning, of a run to go on with; None starts one.
-        settings: Fields of `engine.settings.TrainSettings`.
-
-    Raises:
-        ValueError: There is no video, or a name or value does not fit.
-        CheckpointError: The run to go on with is of another configuration.
+    `data` is a folder or a list (`datasets.load`), or one for each data set that the recipe's stages name; the library that
+    holds the run is by default beside it; `settings` are fields of `TrainSettings`.
+    `ValueError`: nothing to train on, or a name or value does not fit. `CheckpointError`: the run has another configuration.
     """
     import torch
 
-    from vitascope.datasets.load import load_records
+    from vitascope.datasets.load import load_data
     from vitascope.engine.log import Progress
     from vitascope.engine.settings import TrainSettings
     from vitascope.engine.train_run import train_run
     from vitascope.methods import METHODS
 
     config, name = config or configure(recipe), recipes()[recipe][0]
-    records, settings = load_records(data), TrainSettings(**settings or {})
-    if not records:
-        raise ValueError(f"no video in {data}; name a folder or a list that has some")
+    settings = TrainSettings(**settings or {})
     torch.manual_seed(settings.seed)  # the weights at the start are part of what a seed means
     method = METHODS[name](config)
-    root = Path(data) if os.path.isdir(data) else Path(data).parent
-    names = {"name": name, "recipe": recipe, "data": str(data)}
+    paths = data if isinstance(data, dict) else dict.fromkeys([stage.data for stage in method.stages()], data)
+    records, first = load_data(paths), next(iter(paths.values()))
+    root = Path(first) if os.path.isdir(first) else Path(first).parent
+    names = {"name": name, "recipe": recipe, "data": ", ".join(dict.fromkeys(map(str, paths.values())))}
     with Library(library or library_for(root), data_root=root, create=True) as lib:
         return train_run(lib, method, records, settings, **names, run=run, progress=Progress() if progress else None)
 
@@ -123,13 +110,8 @@ def embed(
 ) -> EmbedSummary:
     """Turn every video of a library into vectors, one a snippet, with the encoder of a run; what is there is kept.
 
-    Args:
-        library: By default the only one in this folder.
-        run: Id of the run, or its beginning; by default the newest that is done.
-        hop_seconds: Distance of two snippets; by default they lie end to end.
-        settings: Fields of `engine.extract.ExtractSettings`.
-
-    Raises `LibraryError` if there is no library, or no run that is done.
+    By default the only library in this folder and its newest finished run; snippets lie end to end, or `hop_seconds` apart;
+    `settings` are fields of `ExtractSettings`. `LibraryError`: there is no library, or no run that is done.
     """
     from vitascope.engine.extract import ExtractSettings, extract
     from vitascope.engine.log import Progress
@@ -152,17 +134,10 @@ def embed(
 def search(
     like: tuple[PathLike, float], library: PathLike | None = None, *, run: str | None = None, k: int = 10
 ) -> SearchSummary:
-    """Find the snippets most like one moment; the first is the moment's own if its video is in the library.
+    """Find the `k` snippets most like one moment, a video and a time in seconds; its own comes first if it is in the library.
 
-    Args:
-        like: A video, and a time in it in seconds.
-        library: By default the one beside the video or above it.
-        run: Whose vectors; by default those of the newest run that has some.
-        k: How many.
-
-    Raises:
-        LibraryError: There is no library, or it has no features.
-        VideoError: The moment is not in the video, or the video cannot be read.
+    By default in the library beside the video or above it, among the vectors of the newest run that has some.
+    `LibraryError`: no library, or no features. `VideoError`: the video, or that moment of it, cannot be read.
     """
     from vitascope.video.snippets import snippet_at
 

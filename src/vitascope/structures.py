@@ -75,6 +75,9 @@ class Record:
     start_seconds: float | None = None
     end_seconds: float | None = None
     split: str = ""
+    masks: str = (
+        ""  # a still's mask (PNG), a frame folder's masks (folder of PNG), or a video's (NPZ with `masks` [T, H, W])
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,27 @@ class Masks:
 
     masks: np.ndarray
     times_seconds: np.ndarray
+
+
+ObjectState = Literal[
+    "visible",  # seen, and its mask remembered
+    "occluded",  # going or coming: seen in part, or not for certain; nothing is remembered
+    "absent",  # not in the frame
+    "searching",  # after a cut, not found again yet
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStatus:
+    """What is known of one object in one frame; `confidence` in [0, 1], `area` is its share of the frame."""
+
+    frame: int
+    seconds: float
+    object_id: int
+    state: ObjectState
+    confidence: float
+    area: float
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,3 +254,22 @@ class SearchSummary:
     run: str
     num_vectors: int
     hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSummary:
+    """What came of following objects through a video; details are in `events.json` of the folder `out`.
+
+    `objects` tell of each object its number of frames in each state and its mean confidence, `stretches` are its states in
+    order of time, `checks` the frames most worth checking, `gaps` the `(start, end)` that cannot be decoded. `was_done`
+    tells that there was nothing left to do; after a `signal` only `num_frames` is known.
+    """
+
+    out: str
+    was_done: bool
+    num_frames: int
+    objects: tuple[dict[str, Any], ...]
+    gaps: tuple[tuple[float, float], ...]
+    stretches: tuple[dict[str, Any], ...]
+    checks: tuple[dict[str, Any], ...]
+    signal: int | None = None

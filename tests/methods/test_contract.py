@@ -5,20 +5,21 @@ import copy
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
 from vitascope.methods import METHODS
 from vitascope.methods.base import Draw, Frozen, Method, Stage
 from vitascope.structures import Figure, Record
-from vitascope.video.writer import VideoWriter
+from vitascope.video.writer import VideoWriter, write_mask_png
 
 OVERFIT_STEPS = 150
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory) -> list[Record]:
-    """Two short videos: smooth colours that drift, each its own way."""
+    """Two short videos of smooth colours that drift, each its own way, with the mask of a disc that drifts too."""
     folder, records = tmp_path_factory.mktemp("videos"), []
     rows, columns = np.mgrid[0:120, 0:160] / 20.0
     for i in range(2):
@@ -27,7 +28,11 @@ def records(tmp_path_factory) -> list[Record]:
         frames = (np.stack(planes, 1) * 60 + 128).astype(np.uint8)  # [T, C, H, W]
         with VideoWriter(folder / f"{i}.mp4", 25) as writer:
             writer.write(frames)
-        records.append(Record(str(folder / f"{i}.mp4")))
+        discs = np.stack([np.hypot(rows - 3 - t / 40, columns - 4 + i) < 1.5 for t in range(40)]).astype(np.uint8)
+        np.savez_compressed(folder / f"{i}.masks.npz", masks=discs)
+        Image.fromarray(frames[0].transpose(1, 2, 0)).save(folder / f"{i}.jpg")
+        write_mask_png(folder / f"{i}.png", discs[0])
+        records.append(Record(str(folder / f"{i}.mp4"), masks=str(folder / f"{i}.masks.npz")))
     return records
 
 
@@ -40,8 +45,16 @@ def build(cls: type[Method], seed: int = 0) -> Method:
     return cls(tiny_config(cls))
 
 
+def of_stage(stage: Stage, records: list[Record]) -> list[Record]:
+    """The videos, or for a stage on stills their first frames."""
+    if stage.data != "stills":
+        return records
+    stems = [record.path.removesuffix(".mp4") for record in records]
+    return [Record(f"{stem}.jpg", masks=f"{stem}.png") for stem in stems]
+
+
 def read(method: Method, stage: Stage, records: list[Record], seeds=(1, 2)) -> dict[str, torch.Tensor]:
-    samples = method.samples(stage, records)
+    samples = method.samples(stage, of_stage(stage, records))
     return default_collate([samples[Draw(index, seed, 0.0)] for index, seed in enumerate(seeds)])
 
 
@@ -111,7 +124,7 @@ def test_the_loss_is_a_mean_over_samples(cls, records):
 def test_same_draw_same_sample_and_another_draw_another(cls, records):
     method = build(cls)
     for stage in method.stages():
-        samples, again = method.samples(stage, records), method.samples(stage, records)
+        samples, again = (method.samples(stage, of_stage(stage, records)) for _ in range(2))
         again[Draw(1, 7, 0.0)]  # what was asked before must not matter
         first, second, other = samples[Draw(0, 5, 0.0)], again[Draw(0, 5, 0.0)], samples[Draw(0, 6, 0.0)]
         assert all(torch.equal(first[key], second[key]) for key in first)

@@ -1,10 +1,13 @@
 """Train RECIPE on the videos of --data; run again with the same --run to go on after an interruption.
 
+A recipe of several stages may take a data set for each: --data stills=pictures/ --data videos=DAVIS/
+
 Example: vitascope train videomae-tiny --data recordings/ --set mask_ratio=0.75 --set optim.lr=3e-4
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +19,10 @@ from vitascope.cli.scan import JsonOption, LibraryOption
 
 def command(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, e.g. videomae-tiny.")],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of videos, or a CSV, JSONL or TXT list.")],
+    data: Annotated[
+        list[str],
+        typer.Option("--data", metavar="[NAME=]DIR", help="Folder, or CSV, JSONL or TXT list; of data set NAME."),
+    ],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field.")] = None,
     library: LibraryOption = None,
     run: Annotated[str | None, typer.Option(help="Go on with this run, by its id or the beginning of it.")] = None,
@@ -38,12 +44,28 @@ def command(
     }
     try:
         config = api.configure(recipe, set_ or [])
+        sources = data_sets(data)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    result = api.train(recipe, data, library, config=config, run=run, settings=settings, progress=True)
+    result = api.train(recipe, sources, library, config=config, run=run, settings=settings, progress=True)
     emit(json, result, lambda: lines(result))
     if result.signal:
         raise SystemExit(128 + result.signal)
+
+
+def data_sets(given: list[str]) -> Path | dict[str, Path]:
+    """One folder for all data sets, or `NAME=DIR` for each.
+
+    Example:
+        >>> data_sets(["stills=a", "videos=b=c"])["videos"].name
+        'b=c'
+    """
+    if len(given) == 1 and (os.path.exists(given[0]) or "=" not in given[0]):
+        return Path(given[0])
+    pairs = [text.partition("=") for text in given]
+    if not all(name.isidentifier() and path for name, _, path in pairs):
+        raise ValueError(f"--data ({' '.join(given)}) must be one folder, or NAME=DIR for each data set of the recipe")
+    return {name: Path(path) for name, _, path in pairs}
 
 
 def lines(result) -> list[str]:
@@ -54,9 +76,7 @@ def lines(result) -> list[str]:
         text += [f"    {printable(path)}: {reason}" for path, reason in sorted(result.unreadable.items())]
     text.append(f"folder: {result.folder}")
     if result.signal:
-        text.append(
-            f"go on:  vitascope train {result.recipe} --data {result.data} --library {result.library} --run {result.run}"
-        )
+        text.append(f"go on: the same command with --library {result.library} --run {result.run}")
     else:
         text.append(f"next: vitascope embed --library {result.library} --run {result.run}")
     return text

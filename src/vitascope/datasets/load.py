@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vitascope.datasets.folder import find_videos
 from vitascope.datasets.hmdb51 import FILE_NAME, read_hmdb51
 from vitascope.datasets.kinetics import read_kinetics, read_path_list
 from vitascope.datasets.manifest import read_manifest, read_text
+from vitascope.datasets.masked import find_masked_videos, find_stills
 from vitascope.datasets.ucf101 import read_ucf101
 from vitascope.structures import Record
+
+
+def load_data(paths: Mapping[str, str | os.PathLike[str]]) -> dict[str, list[Record]]:
+    """The records of each data set that a method's stages name.
+
+    | data set | read by |
+    | --- | --- |
+    | `stills` | `find_stills`: images with masks |
+    | `videos` | `find_masked_videos`: videos with masks |
+    | any other | `load_records`: videos |
+
+    Raises:
+        ValueError: A path holds none.
+    """
+    readers = {"stills": find_stills, "videos": find_masked_videos}
+    records = {name: readers.get(name, load_records)(path) for name, path in paths.items()}
+    for name, path in paths.items():
+        if not records[name]:
+            raise ValueError(f"no video in {path}; name a folder or a list that has some")
+    return records
 
 
 def load_records(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> list[Record]:

@@ -16,7 +16,7 @@ from vitascope.structures import Record, TrainSummary
 def train_run(
     library: Library,
     method: Method,
-    records: list[Record],
+    records: dict[str, list[Record]],
     settings: TrainSettings,
     *,
     name: str,
@@ -33,11 +33,11 @@ def train_run(
         LibraryError: No such run, or another process is running it.
         Exception: As `train`.
     """
-    about = {"data": data, "num_videos": len(records)}
+    about = {"data": data, "num_videos": sum(map(len, records.values()))}
     kept = library.runs.resume(run) if run else library.runs.new_run(recipe, name, _plain(method), data=about)
     state, metrics, detail = "failed", {}, ""
     try:
-        result = train(method, {"train": records}, kept.folder, settings, name=name, recipe=recipe, progress=progress)
+        result = train(method, records, kept.folder, settings, name=name, recipe=recipe, progress=progress)
         state = "done" if result.step == result.total else "interrupted"
         metrics = {key: value for key, value in result.metrics.items() if isinstance(value, float)}
     except BaseException as error:

@@ -1,5 +1,6 @@
 """The methods, by name. A plain dict: what is not in it does not exist."""
 
 from vitascope.methods.mme.method import MME
+from vitascope.methods.stm.method import STM
 
-METHODS = {"mme": MME}
+METHODS = {"mme": MME, "stm": STM}

@@ -1,0 +1,1 @@
+"""Arrays -> numbers: what a result is worth against the truth."""
