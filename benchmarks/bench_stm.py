@@ -30,9 +30,9 @@ sys.path.insert(0, str(ROOT / "tests" / "methods" / "stm"))
 from literal_stm import LiteralSTM, calm_weights, scene  # noqa: E402
 
 from vitascope.methods.stm import load_official  # noqa: E402
-from vitascope.methods.stm.fast import bf16_gain, prepare  # noqa: E402
+from vitascope.methods.stm.fast import bf16_gain, decode_region, prepare  # noqa: E402
 from vitascope.methods.stm.light import LightSTM  # noqa: E402
-from vitascope.methods.stm.model import MaskNetwork  # noqa: E402
+from vitascope.methods.stm.model import MaskNetwork, pad  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "bench_stm.json"
 OBJECTS, CHANNELS = 3, 11
@@ -75,6 +75,32 @@ class Ours:
 
 
 @torch.no_grad()
+def measure_region(network: MaskNetwork, frame: Tensor, rounds: int) -> dict[str, float]:
+    """Decoding of one object in a box of a ninth of the frame, skips included, beside decoding of the whole."""
+    frame = pad(frame)
+    height, width = frame.shape[-2:]
+    box = (width // 3, height // 3, 2 * width // 3, 2 * height // 3)
+    read = torch.randn(1, network.value_width, height // 16, width // 16)
+    seconds: dict[str, list[float]] = {"whole": [], "region": []}
+    decoded = {}
+    for _ in range(rounds):
+        for name in seconds:
+            query = network.encode_query(frame)
+            start = time.process_time()
+            if name == "whole":
+                decoded[name] = network.foreground(read, query)
+            else:
+                decoded[name] = decode_region(network, read, query, box)
+            seconds[name].append(time.process_time() - start)
+    inside = (slice(None), slice(box[1], box[3]), slice(box[0], box[2]))
+    changed = (decoded["whole"][inside] > 0.5) != (decoded["region"][inside] > 0.5)
+    return {
+        "times_as_fast": round(statistics.median(seconds["whole"]) / statistics.median(seconds["region"]), 2),
+        "pixels_changed_in_box": changed.double().mean().item(),
+    }
+
+
+@torch.no_grad()
 def measure(width: int, height: int, memory: int, rounds: int) -> dict[str, object]:
     frames, masks = scene(memory + 1, height, width, OBJECTS, CHANNELS)
     state = calm_weights()
@@ -104,6 +130,7 @@ def measure(width: int, height: int, memory: int, rounds: int) -> dict[str, obje
         "labels_changed": {
             name: (labels[name] != labels["literal"]).double().mean().item() for name in ways if "small" not in name
         },
+        "region": {name: measure_region(ways[name].network, frames[:1], rounds) for name in ("exact", "small")},
         "labels_of_objects": (labels["literal"] > 0).double().mean().item(),
         "bf16_convolution_gain": round(gain, 2),
         "size": [width, height], "objects": OBJECTS, "memory_frames": memory, "rounds": rounds,

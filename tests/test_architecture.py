@@ -142,6 +142,9 @@ def test_package_init_files_hold_a_docstring_only():
     for path in SOURCE.rglob("__init__.py"):
         if path.parent in (SOURCE, SOURCE / "methods"):  # the public names, and the one dict of methods
             continue
+        if path.parent == SOURCE / "methods" / "stm":  # users load the paper's weights from here
+            assert path.read_text().count("\n") <= 6
+            continue
         body = ast.parse(path.read_text()).body
         assert len(body) == 1 and isinstance(body[0], ast.Expr), f"{path} holds more than a docstring"
 

@@ -16,6 +16,7 @@ from vitascope.structures import EmbedSummary, Figure, Record, ScanSummary, Sear
 
 if TYPE_CHECKING:
     from vitascope.methods.base import Frozen, Method
+    from vitascope.methods.stm.model import MaskNetwork
 
 PathLike = str | os.PathLike
 
@@ -173,3 +174,20 @@ def make_worlds(folder: PathLike) -> Path:
     from vitascope.datasets.worlds.write import write_demo_worlds
 
     return write_demo_worlds(folder)
+
+
+def load_network(weights: PathLike | None = None) -> MaskNetwork:
+    """The network that cuts objects out: the package's own, a run's (its folder), or that of a file, such as the paper's."""
+    from vitascope.methods.stm.fast import prepare
+    from vitascope.methods.stm.starter import load_network as load
+
+    is_run = weights is not None and os.path.isdir(weights)
+    return prepare(load_method(weights).network if is_run else load(weights))
+
+
+def evaluate_davis(data: PathLike, predictions: PathLike | None = None, **how: Any) -> dict[str, Any]:
+    """Score masks by the protocol of DAVIS; without `predictions` they are made first. See `evaluation.segmentation.evaluate`."""
+    from vitascope.evaluation.segmentation import evaluate
+    from vitascope.methods.stm.follow import segmenter
+
+    return evaluate(data, predictions, lambda weights: segmenter(load_network(weights)), **how)

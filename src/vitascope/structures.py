@@ -177,11 +177,20 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeline:
+    """What was when: for each lane its name and stretches `(start_seconds, end_seconds, label)`; a label is a colour."""
+
+    title: str
+    lanes: tuple[tuple[str, tuple[tuple[float, float, str], ...]], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a run says of itself: parts in reading order, and the facts (command, commit, seed, machine's shape)."""
 
     title: str
-    parts: tuple[str | Table | Curve | Figure, ...]
+    parts: tuple[str | Table | Curve | Timeline | Figure, ...]
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from vitascope.engine.predict import Drawing, Job, segment
 from vitascope.store.cutouts import Cutout
 from vitascope.structures import Gap, Masks, ObjectStatus, SegmentSummary
 from vitascope.video import masks, overlay, writer
+from vitascope.video.index import build
 
-SIZE = (24, 32)
+SIZE = (48, 64)
 
 
 class ToySource:
@@ -121,8 +123,13 @@ def run_toy(
     return segment(Job(lambda: session(stride), source, start, objects(), cutout, DRAWING, as_rle, **rest))
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+def files_of(folder: Path) -> dict[str, Any]:
+    """The bytes of all files; of a film the times of its frames, as the encoder's look-ahead does not repeat itself."""
+    return {str(path.relative_to(folder)): _content(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _content(path: Path) -> Any:
+    return build(path).times_seconds.tolist() if path.suffix == ".mp4" else path.read_bytes()
 
 
 if __name__ == "__main__":  # predict_toy.py FOLDER COUNT START STRIDE SLEEP: what the tests kill

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitascope.store.charts import curve_svg, ticks
+from vitascope.store.charts import curve_svg, ticks, timeline_svg
 from vitascope.store.reports import film_strip, render, write_report
-from vitascope.structures import Curve, Figure, Report, Table
+from vitascope.structures import Curve, Figure, Report, Table, Timeline
 
 EVIL = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>{title}"
 FRAMES = np.zeros((3, 3, 20, 30), np.uint8)
@@ -27,6 +27,7 @@ def evil_report():
             EVIL,
             Table(EVIL, (EVIL, "n"), ((EVIL, 1),), EVIL),
             Curve(EVIL, EVIL, ((EVIL, ((0, 1), (1, 2))),), EVIL),
+            Timeline(EVIL, ((EVIL, ((0, 1, EVIL),)),), EVIL),
             Figure(EVIL, ((EVIL, FRAMES),), EVIL),
         ),
         {EVIL: EVIL, "nested": {"a": [EVIL]}},
@@ -63,7 +64,7 @@ def test_names_that_are_markup_are_shown_as_text():
     tags = parsed(evil_report())
     assert "script" not in tags.tags and tags.tags.count("img") == 1
     assert not [name for name, _ in tags.attributes if name.startswith("on")]
-    assert "".join(tags.text).count("<script>alert(1)</script>") == 17
+    assert "".join(tags.text).count("<script>alert(1)</script>") == 22
 
 
 def test_the_file_refers_to_nothing_outside_itself():
@@ -132,7 +133,7 @@ def test_pictures_of_another_kind_are_refused(frames):
 
 
 def test_a_part_of_another_kind_is_refused():
-    with pytest.raises(TypeError, match=r"a part of a report \(int\) must be text, a Table, a Curve or a Figure"):
+    with pytest.raises(TypeError, match=r"a part of a report \(int\) must be text, a Table, a Curve, a Timeline or a Figure"):
         render(Report("t", (3,)))
 
 
@@ -169,6 +170,18 @@ def test_odd_curves_are_drawn_inside_the_picture(line):
 def test_a_curve_without_points_says_so():
     assert curve_svg(Curve("c", "x", (("a", ((0, math.inf),)),))) == ""
     assert "no points" in render(Report("t", (Curve("c", "x", ()),)))
+
+
+def test_a_timeline_has_a_bar_for_each_stretch_in_the_colour_of_its_label():
+    lanes = (("one", ((0.0, 2.0, "here"), (2.0, 3.0, "away"))), ("two", ((1.0, 4.0, "away"),)))
+    svg = timeline_svg(Timeline("t", lanes))
+    bars = re.findall(r'<rect x="([\d.]+)" y="(\d+)" width="([\d.]+)" height="\d+" fill="var\(--s(\d)\)"', svg)
+    (x0, y0, w0, c0), (x1, _, w1, c1), (x2, y2, w2, c2) = bars
+    assert (c0, c1, c2) == ("0", "1", "1") and int(y2) > int(y0)
+    assert float(x1) == pytest.approx(float(x0) + float(w0), abs=0.2)
+    assert float(w0) == pytest.approx(2 * float(w1), abs=0.2) and float(x2) + float(w2) <= 860
+    assert "no points" in render(Report("t", (Timeline("t", (("one", ()),)),)))
+    assert "here" in render(Report("t", (Timeline("t", lanes),)))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.31, 1.09), (-3, 1234), (7, 7), (0, 0), (1e-7, 2e-7)])

@@ -1,6 +1,8 @@
 """Run the main job end to end, on synthetic video or on the videos of --data, and write one report.html.
 
-Example: vitascope demo --data recordings/
+With --mask an object of one of the videos is cut out, too.
+
+Example: vitascope demo --data recordings/ --mask monday.png
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from vitascope.cli.demo_cutout import cut_out, parts, synthetic_task, task_of
 from vitascope.cli.output import clock, emit, printable, say
 from vitascope.cli.scan import JsonOption
 from vitascope.store.facts import machine
@@ -28,19 +31,30 @@ def command(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Your videos; by default synthetic.")
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PNG", help="Object ids in the first frame of the video that has its name (or alone has its size)."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the library and the report.")] = Path("vitascope-demo"),
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 600,
     json: JsonOption = False,
 ) -> None:
     from vitascope import api
 
-    began = time.monotonic()
-    if data is None:
+    began, is_synthetic = time.monotonic(), data is None
+    if is_synthetic and mask:
+        raise typer.BadParameter("--mask needs --data: the mask is of one of your own videos")
+    if is_synthetic:
         say("writing synthetic worlds as mp4 files")
         data = api.make_worlds(out / "data")
     library = out / "library.vitascope"
     scanned = api.scan(data, library, progress=True)
     say(f"{scanned.num_files} videos: {scanned.done} done, {scanned.damaged} damaged, {scanned.refused} refused")
+    task = synthetic_task(data, out) if is_synthetic else task_of(mask, entries_of(library)) if mask else None
+    segmented = cut_out(task, out / "cutout") if task else None
+    stop_if(segmented and segmented.signal)
     config = api.configure(RECIPE, [f"length={steps}"])
     run = earlier_run(library, config.model_dump(mode="json"), scanned)
     trained = api.train(RECIPE, data, library, config=config, run=run, progress=True)
@@ -48,26 +62,33 @@ def command(
     embedded = api.embed(library, run=trained.run, progress=True)
     stop_if(embedded.signal)
     say("writing the report")
-    with Library(library) as lib:
-        entries = lib.catalogue.entries()
+    entries = entries_of(library)
     report = Report(
         title="What vitascope saw, learned and found",
         parts=(
             library_table(scanned, entries),
+            *(parts(task, segmented) if task else ()),
             loss_curve(trained),
             *api.figures(trained.folder, data),
             *neighbours(library, trained.run, [entry.path for entry in entries if entry.state != "refused"]),
         ),
         facts={
-            "command": f"vitascope demo --steps {steps}" + (f" --data {data}" if data != out / "data" else ""),
+            "command": f"vitascope demo --steps {steps}"
+            + ("" if is_synthetic else f" --data {data}")
+            + (f" --mask {mask}" if mask else ""),
             "seconds": round(time.monotonic() - began),
             "run": trained.run,
             **machine(),
         },
     )
     path = write_report(report, out)
-    result = {"report": path, "scan": scanned, "train": trained, "embed": embedded}
-    emit(json, result, lambda: lines(path, library, scanned, trained, embedded))
+    result = {"report": path, "scan": scanned, "train": trained, "embed": embedded, "segment": segmented}
+    emit(json, result, lambda: lines(path, library, scanned, trained, embedded, segmented))
+
+
+def entries_of(library: Path) -> list:
+    with Library(library) as lib:
+        return lib.catalogue.entries()
 
 
 def stop_if(signal: int | None) -> None:
@@ -85,13 +106,14 @@ def earlier_run(library: Path, config: dict, scanned) -> str | None:
     return runs[0].id if runs else None
 
 
-def lines(path, library, scanned, trained, embedded) -> list[str]:
+def lines(path, library, scanned, trained, embedded, segmented) -> list[str]:
     text = [
         f"{scanned.num_files} videos: {scanned.done} done, {scanned.damaged} damaged, {scanned.refused} refused",
         f"{trained.steps} training steps, loss {trained.metrics['loss']:.4f}; {embedded.snippets} new snippets embedded",
         *(f"  {file['state']}: {printable(file['path'])}: {file['reason']}" for file in scanned.problems),
         *(f"  unreadable in training: {printable(path)}: {why}" for path, why in sorted(trained.unreadable.items())),
         *(f"  {state} in embedding: {printable(path)}: {detail}" for path, state, detail in embedded.problems),
+        *([] if segmented is None else [f"cut-out: {segmented.out}"]),
         f"report: {path}",
         f"next: vitascope search --like VIDEO@SECONDS --library {library}",
     ]

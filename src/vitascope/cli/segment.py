@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from vitascope.cli.output import clock, emit, printable, say
+from vitascope.cli.output import clock, emit, printable
 from vitascope.cli.scan import JsonOption
 
 MOST_STRETCHES = 12
@@ -53,7 +53,7 @@ def command(
 ) -> None:
     from vitascope import api
 
-    say(f"following into {printable(str(out))}; stopped at any time, the same command goes on")
+    settings = {"policy": policy.value, "frame_stride": frame_stride}
     result = api.segment(
         video,
         mask,
@@ -61,10 +61,9 @@ def command(
         at_seconds=at,
         object_id=object_,
         weights=weights,
-        short_side=short_side,
         as_rle=format_ is Format.rle,
         fps=fps,
-        settings={"policy": policy.value, "frame_stride": frame_stride},
+        settings=settings | ({"short_side": short_side} if short_side else {}),
         progress=True,
     )
     emit(json, result, lambda: lines(result))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -112,7 +113,7 @@ def segment(job: Job) -> SegmentSummary:
     passes = {"forwards": range(job.start, count)}
     if job.start:
         passes["backwards"] = range(job.start, -1, -1)
-    with job.cutout.held(), Signals(lambda: None, raises=False) as signals:
+    with job.cutout.held(), Signals(_last_words, raises=False) as signals:
         meter = Meter(job.progress, "segment", sum(map(len, passes.values())))
         for name, numbers in passes.items():
             _Pass(job, name, numbers, signals, meter).run()
@@ -124,6 +125,11 @@ def segment(job: Job) -> SegmentSummary:
             return _summary(job, signals.signum)
         job.cutout.publish()
     return _summary(job)
+
+
+def _last_words() -> None:
+    """One frame takes so long that the process ends within it."""
+    print("stopped; the same command goes on from what was saved last", file=sys.stderr, flush=True)
 
 
 class Meter:

@@ -29,7 +29,7 @@ class Review:
 
     def __init__(self, duration_seconds: float) -> None:
         self._bin_seconds = max(duration_seconds / MOST_BINS, 1e-6)
-        self._distance_seconds = min(1.0, duration_seconds / (4 * MOST_CHECKS))
+        self._duration_seconds = duration_seconds
         self._stretches: list[dict[str, Any]] = []
         self._open: dict[int, dict[str, Any]] = {}  # object -> its present stretch
         self._best: dict[int, tuple[float, dict[str, Any]]] = {}  # bin -> worth, event
@@ -67,12 +67,14 @@ class Review:
 
     def checks(self) -> list[dict[str, Any]]:
         """The frames most worth checking, the most worth first, spread over the video."""
-        chosen: list[dict[str, Any]] = []
-        for _, event in sorted(self._best.values(), key=lambda item: (-item[0], item[1]["frame"])):
-            if all(abs(event["seconds"] - other["seconds"]) >= self._distance_seconds for other in chosen):
-                chosen.append(event)
-            if len(chosen) == MOST_CHECKS:
-                break
+        candidates = sorted(self._best.values(), key=lambda item: (-item[0], item[1]["frame"]))
+        distance, chosen = self._duration_seconds / MOST_CHECKS, []
+        while distance > self._bin_seconds / 2 and len(chosen) < min(MOST_CHECKS, len(candidates)):
+            for _, event in candidates:
+                is_apart = all(abs(event["seconds"] - other["seconds"]) >= distance for other in chosen)
+                if is_apart and len(chosen) < MOST_CHECKS:
+                    chosen.append(event)
+            distance /= 2
         return chosen
 
     def _turn(self, event: dict[str, Any]) -> None:

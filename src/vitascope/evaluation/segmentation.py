@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from vitascope.datasets.davis import (
     read_result,
     write_annotation,
 )
-from vitascope.engine.log import Status
+from vitascope.engine.log import Progress, Status
 from vitascope.engine.pool import Failure, run_isolated
 from vitascope.metrics.segmentation import object_ids, object_scores, statistics
 from vitascope.store import atomic
@@ -39,6 +40,47 @@ VALUES = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
 MADE_BY = "made_by.txt"  # beside the results: what made them
 # The frames of a sequence, and the masks at which objects begin -> one mask uint8 [H, W] for each frame, in order.
 Segment = Callable[[Any, dict[int, np.ndarray]], Iterator[np.ndarray]]
+
+
+def evaluate(
+    data: PathLike,
+    predictions: PathLike | None,
+    segmenter: Callable[[PathLike | None], Segment],
+    *,
+    weights: PathLike | None = None,
+    out: PathLike | None = None,
+    year: Year = "2017",
+    split: str | None = None,
+    davis_compat: bool = False,
+    num_workers: int = 0,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Scores results by the protocol of DAVIS; where there are none yet, makes them first.
+
+    Args:
+        data: The data set; with `predictions` its folder of masks is enough.
+        predictions: As `score_davis` takes them; None to segment the videos of `data`.
+        segmenter: Weights -> what segments with them.
+        weights: Given to `segmenter`.
+        out: Where the masks that are made are kept; None keeps none.
+        year: Protocol.
+        split: A list of `ImageSets`.
+        davis_compat: As in `score_davis`.
+        num_workers: Processes that score.
+        progress: Whether to show on standard error how segmenting goes on.
+
+    Returns:
+        As `score_davis`.
+    """
+    how = {"year": year, "split": split}
+    if predictions is not None:
+        return score_davis(data, predictions, **how, davis_compat=davis_compat, num_workers=num_workers)
+    made_by = f"{weights or 'starter weights'}, protocol {year}"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = out or scratch
+        shown = Progress() if progress else None
+        segment_davis(data, segmenter(weights), folder, made_by=made_by, progress=shown, **how)
+        return score_davis(data, folder, **how, davis_compat=davis_compat, num_workers=num_workers)
 
 
 def score_davis(

@@ -1,14 +1,15 @@
-"""Curves as inline SVG: axes, a grid, lines; colours come from the page's style."""
+"""Curves and timelines as inline SVG: axes, a grid, lines, bars; colours come from the page's style."""
 
 from __future__ import annotations
 
 import html
 import math
 
-from vitascope.structures import Curve
+from vitascope.structures import Curve, Timeline
 
 WIDTH, HEIGHT = 860, 340
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 46
+LANE, LANE_LEFT = 30, 150  # height of a lane of a timeline, and room for its name
 MOST_POINTS = 600  # of a drawn line; more cannot be told apart at this width
 
 
@@ -54,6 +55,46 @@ def curve_svg(curve: Curve) -> str:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(curve.title)}">'
         f'<path d="{"".join(grid)}" fill="none" stroke="var(--line)"/>{"".join(marks)}{"".join(lines)}</svg>'
     )
+
+
+def timeline_svg(timeline: Timeline) -> str:
+    """Return a timeline as an `<svg>` element, a bar for each stretch, or nothing if it has none.
+
+    Example:
+        >>> svg = timeline_svg(Timeline("states", (("object 1", ((0.0, 2.5, "visible"), (2.5, 4.0, "absent"))),)))
+        >>> svg.count("<rect"), "visible" in svg
+        (2, True)
+    """
+    stretches = [stretch for _, lane in timeline.lanes for stretch in lane]
+    if not stretches:
+        return ""
+    end, colours = max(stretch[1] for stretch in stretches), labels_of(timeline)
+    bottom = TOP + LANE * len(timeline.lanes)
+    scale = (WIDTH - LANE_LEFT - RIGHT) / (end or 1.0)
+    drawn = []
+    for i, (name, lane) in enumerate(timeline.lanes):
+        y = TOP + LANE * i
+        drawn.append(f'<text x="{LANE_LEFT - 10}" y="{y + 18}" text-anchor="end">{escaped(name)}</text>')
+        for start, stop, label in lane:
+            x, width = LANE_LEFT + start * scale, max(1.0, (stop - start) * scale)
+            title = escaped(f"{label}, {start:.2f} to {stop:.2f} s")
+            drawn.append(
+                f'<rect x="{x:.1f}" y="{y + 4}" width="{width:.1f}" height="{LANE - 8}" '
+                f'fill="var(--s{colours.index(label) % 6})"><title>{title}</title></rect>'
+            )
+    for tick in ticks(0.0, end, 8):
+        if tick <= end:
+            x = LANE_LEFT + tick * scale
+            drawn.append(f'<path d="M{x:.1f} {bottom}v5" stroke="var(--faint)"/>')
+            drawn.append(f'<text x="{x:.1f}" y="{bottom + 19}" text-anchor="middle">{number(tick)}</text>')
+    drawn.append(f'<text x="{(LANE_LEFT + WIDTH - RIGHT) / 2}" y="{bottom + 38}" text-anchor="middle">seconds</text>')
+    label = escaped(timeline.title)
+    return f'<svg viewBox="0 0 {WIDTH} {bottom + 46}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
+
+
+def labels_of(timeline: Timeline) -> list[str]:
+    """The labels of a timeline in order of appearance; their places are their colours."""
+    return list(dict.fromkeys(label for _, lane in timeline.lanes for *_, label in lane))
 
 
 def ticks(low: float, high: float, count: int, whole: bool = False) -> list[float]:

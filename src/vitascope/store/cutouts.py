@@ -68,14 +68,13 @@ class Cutout:
     def __init__(self, folder: str | os.PathLike[str], asked: dict[str, Any]) -> None:
         self.folder, self.asked = Path(folder), asked
         self.work = self.folder / UNFINISHED
-        finished = next((path for path in (self.folder / EVENTS, self.work / EVENTS) if path.exists()), None)
-        if finished:
-            self._compare(read_head(finished).get("asked", {}))
-            self.publish()
-        elif (self.work / "job.json").exists():
-            self._compare(json.loads((self.work / "job.json").read_text()))
-        else:
+        before = asked_before(folder)
+        if before is None:
             self._begin()
+            return
+        self._compare(before)
+        if self.is_done or (self.work / EVENTS).exists():
+            self.publish()
 
     @property
     def is_done(self) -> bool:
@@ -269,6 +268,19 @@ def identity(path: str | os.PathLike[str]) -> str:
     else:
         digest = content_hash(path)
     return f"{path.name} ({digest[:12]})"
+
+
+def asked_before(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the cut-out in a folder was asked for, finished or not; None if there is none.
+
+    Raises:
+        CutoutError: The folder has an `events.json` of another kind.
+    """
+    for path in (Path(folder, EVENTS), Path(folder, UNFINISHED, EVENTS)):
+        if path.exists():
+            return read_head(path).get("asked", {})
+    job = Path(folder, UNFINISHED, "job.json")
+    return json.loads(job.read_text()) if job.exists() else None
 
 
 def read_head(path: Path) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from vitascope.store.atomic import WriteError, write_bytes, write_json
-from vitascope.store.charts import curve_svg, escaped
-from vitascope.structures import Curve, Figure, Report, Table
+from vitascope.store.charts import curve_svg, escaped, labels_of, timeline_svg
+from vitascope.structures import Curve, Figure, Report, Table, Timeline
 
 JPEG_QUALITY = 88
 LONG_CELL = 16  # characters from which on a cell may break its line
@@ -115,7 +115,7 @@ def render(report: Report) -> str:
     """Return a report as one HTML document; whatever stands in it is shown as text.
 
     Raises:
-        TypeError: A part is no text, `Table`, `Curve` or `Figure`.
+        TypeError: A part is no text, `Table`, `Curve`, `Timeline` or `Figure`.
         ValueError: A figure's pictures are not uint8 `[T, C, H, W]`.
 
     Example:
@@ -133,22 +133,26 @@ def as_plain(report: Report) -> dict[str, Any]:
         if isinstance(part, Figure):
             rows = [{"name": name, "shape": list(np.shape(frames))} for name, frames in part.rows]
             part = {"kind": "figure", "title": part.title, "caption": part.caption, "rows": rows}
-        elif isinstance(part, (Table, Curve)):
+        elif isinstance(part, (Table, Curve, Timeline)):
             part = {"kind": type(part).__name__.lower()} | asdict(part)
         parts.append(part)
     return _json_values({"title": report.title, "parts": parts, "facts": report.facts})
 
 
-def _part(part: str | Table | Curve | Figure) -> str:
+def _part(part: str | Table | Curve | Timeline | Figure) -> str:
     if isinstance(part, str):
         return "\n".join(f"<p>{escaped(piece)}</p>" for piece in re.split(r"\n\s*\n", part.strip()))
     if isinstance(part, Table):
         return _head(part.title, part.caption) + _table(part)
     if isinstance(part, Curve):
-        return _head(part.title, part.caption) + _curve(part)
+        return _head(part.title, part.caption) + _drawn(curve_svg(part), [name for name, _ in part.lines])
+    if isinstance(part, Timeline):
+        return _head(part.title, part.caption) + _drawn(timeline_svg(part), labels_of(part))
     if isinstance(part, Figure):
         return _head(part.title, part.caption) + "".join(_strip(name, frames) for name, frames in part.rows)
-    raise TypeError(f"a part of a report ({type(part).__name__}) must be text, a Table, a Curve or a Figure")
+    raise TypeError(
+        f"a part of a report ({type(part).__name__}) must be text, a Table, a Curve, a Timeline or a Figure"
+    )
 
 
 def _head(title: str, caption: str) -> str:
@@ -169,15 +173,14 @@ def _table(table: Table) -> str:
     return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
-def _curve(curve: Curve) -> str:
-    drawn = curve_svg(curve)
-    if not drawn:
+def _drawn(svg: str, labels: list[str]) -> str:
+    """A drawing with the names of its colours below."""
+    if not svg:
         return '<p class="none">no points</p>'
     names = "".join(
-        f'<li><i style="background: var(--s{i % 6})"></i>{escaped(name)}</li>'
-        for i, (name, _) in enumerate(curve.lines)
+        f'<li><i style="background: var(--s{i % 6})"></i>{escaped(name)}</li>' for i, name in enumerate(labels)
     )
-    return f'{drawn}\n<ul class="legend">{names}</ul>'
+    return f'{svg}\n<ul class="legend">{names}</ul>'
 
 
 def _strip(name: str, frames: np.ndarray) -> str:

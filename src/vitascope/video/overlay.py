@@ -14,6 +14,7 @@ from vitascope.video.writer import VideoWriter, as_frames, move_into_place, over
 
 TILE_PIXELS = 360  # width of a picture of the sheet
 COLUMNS = 3
+SMALL_PIXELS = 160  # a frame of a shorter side would be hidden by a text that can be read
 LINE_COLOUR = (255, 232, 64)  # of an object's outline: seen on light and on dark
 
 
@@ -56,9 +57,9 @@ def painted(frame: Any, mask: Any) -> np.ndarray:
 
 
 def labelled(frame: Any, text: str) -> np.ndarray:
-    """A frame uint8 `[3, H, W]` with a text in its top left corner, as large as the frame asks for."""
+    """A frame uint8 `[3, H, W]` with a text in its top left corner, as large as the frame asks for; none in a small one."""
     frame = np.array(as_frames(frame)[0])
-    if not text:
+    if not text or min(frame.shape[1:]) < SMALL_PIXELS:
         return frame
     font = ImageFont.load_default(max(11, frame.shape[1] // 26))
     left, top, right, bottom = (int(side) for side in font.getbbox(text))

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from vitascope.methods.stm.model import STRIDE, MaskNetwork, Query
 
-GREY, RED, GREEN, BLUE, YELLOW = (90, 90, 90), (230, 30, 30), (30, 230, 30), (30, 30, 230), (230, 230, 30)
+GREY, RED, GREEN, BLUE, YELLOW = (90, 90, 90), (230, 30, 30), (30, 225, 30), (30, 30, 225), (230, 225, 30)
 
 
 class ColourNetwork(MaskNetwork):
@@ -40,8 +40,16 @@ class ColourNetwork(MaskNetwork):
 
 
 def film(*squares: tuple[tuple[int, int], tuple[int, int, int]], ground=GREY, height=96, width=128) -> Tensor:
-    """A frame uint8 `[3, H, W]` with squares of 2 x 2 tokens: places (row, column) in tokens and colours."""
-    frame = torch.tensor(ground, dtype=torch.uint8)[:, None, None].repeat(1, height, width)
+    """A frame uint8 `[3, H, W]`: squares of 2 x 2 tokens at (row, column) in tokens, on a ground with a pattern.
+
+    The pattern has mean 0 in each token, so that keys do not see it; each colour of the ground has its own.
+    """
+    generator = torch.Generator().manual_seed(sum(ground))
+    rows, columns = height // 8 + 2, width // 8 + 2
+    signs = torch.randint(0, 2, (rows // 2, columns), generator=generator).mul(2).sub(1).repeat_interleave(2, 0)
+    signs[1::2] *= -1
+    pattern = 24 * signs.repeat_interleave(8, 0).repeat_interleave(8, 1)[:height, :width]
+    frame = (torch.tensor(ground)[:, None, None] + pattern).to(torch.uint8)
     for (row, column), colour in squares:
         frame[:, STRIDE * row : STRIDE * (row + 2), STRIDE * column : STRIDE * (column + 2)] = torch.tensor(
             colour, dtype=torch.uint8

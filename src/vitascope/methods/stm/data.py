@@ -184,11 +184,11 @@ def open_frames(record: Record) -> VideoReader | FrameFolder:
     return FrameFolder(record.path) if os.path.isdir(record.path) else VideoReader(record.path)
 
 
-def read_masks(record: Record, indices: np.ndarray, num_frames: int) -> np.ndarray:
+def read_masks(record: Record, indices: np.ndarray, num_frames: int | None) -> np.ndarray:
     """Masks of some frames, uint8 `[T, H, W]`: rows of an NPZ, or the files of a folder in the order of their names.
 
     Raises:
-        VideoError: They cannot be read, or there are not as many as frames.
+        VideoError: They cannot be read, or there are not as many as `num_frames` (None: any number will do).
     """
     try:
         if os.path.isdir(record.masks):
@@ -197,7 +197,7 @@ def read_masks(record: Record, indices: np.ndarray, num_frames: int) -> np.ndarr
         else:
             masks = np.load(record.masks, allow_pickle=False)["masks"]
             count = len(masks)
-        if count != num_frames:
+        if num_frames is not None and count != num_frames:
             raise ValueError(f"{count} masks for {num_frames} frames; there must be one each")
         if masks is not None:
             return masks[indices]

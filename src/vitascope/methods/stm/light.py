@@ -11,6 +11,8 @@ What differs from the paper's network, and why (measured: `benchmarks/bench_stm.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -181,8 +183,11 @@ class LightSTM(MaskNetwork):
 
     def encode_query(self, frames: Tensor) -> Query:
         quarter, eighth, sixteenth = self.trunk(frames)
-        skips = (self.skip8(eighth), self.skip4(quarter))
+        skips = partial(self._skips, quarter, eighth)  # a frame without objects needs none
         return Query(self.key(sixteenth), self.value(sixteenth), (quarter, eighth, sixteenth), skips)
+
+    def _skips(self, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
+        return self.skip8(eighth), self.skip4(quarter)
 
     def encode_memory(self, frames: Tensor, masks: Tensor, others: Tensor, query: Query) -> tuple[Tensor, Tensor]:
         count = len(masks)

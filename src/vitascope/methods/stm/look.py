@@ -1,8 +1,8 @@
-"""One frame of a session: remember the one before, read, decode, judge what was found, merge what is believed."""
+"""One frame of a session: remember the one before, read, decode, judge what was found, show what is believed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from vitascope.methods.stm.states import (
     advance,
     confidence,
     is_steady,
-    must_verify,
     z_score,
 )
 from vitascope.structures import ObjectStatus
@@ -41,13 +40,13 @@ class Setup:
 
 @dataclass(slots=True)
 class Followed:
-    """One object: its memory, its state, and the frame in which it was outlined last."""
+    """One object: its memory, its state, and what it looks like in the frames in which a person outlined it."""
 
     bank: Bank = field(default_factory=Bank)
     track: Track = field(default_factory=Track)
     is_given: bool = True  # its mask of the latest frame is a person's
-    anchors: Tensor | None = None  # of the bank's given frames, once they are asked for
-    reference: tuple[Tensor, Tensor] | None = None  # frame [1, 3, h, w] and mask [h, w] at the network's size
+    given: measured.Given | None = None  # tokens of the bank's given frames, once they are asked for
+    appearances: list[measured.Appearance] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -78,12 +77,13 @@ def remember_frame(setup: Setup, objects: dict[int, Followed], now: Frame) -> No
     chosen = [
         channel
         for channel, known in enumerate(objects.values())
-        if known.is_given or known.track.is_remembered or not setup.policy.watches
+        if known.is_given or known.track.state == "visible" or not setup.policy.watches
     ]
     if now.is_remembered or not chosen:
         return
     small = small_frame(now.pixels, setup.short_side, setup.dtype)
-    if now.query is None and setup.network.memory_takes_query:
+    is_judged = setup.policy.watches and any(known.is_given for known in objects.values())
+    if now.query is None and (setup.network.memory_takes_query or is_judged):
         now.query = setup.network.encode_query(pad(small))
     own = pad(now.probabilities[1:, None].to(setup.dtype))  # [O, 1, H, W]
     others = {o: (own[:o].sum(0, keepdim=True) + own[o + 1 :].sum(0, keepdim=True)).clamp(0, 1) for o in chosen}
@@ -96,25 +96,39 @@ def remember_frame(setup: Setup, objects: dict[int, Followed], now: Frame) -> No
         coverage = functional.avg_pool2d(own[group].float(), STRIDE)[:, 0]  # [P, h, w]
         for row, channel in enumerate(group):
             known = followed[channel]
-            write(setup, known, now.index, known.is_given, (keys[row], values[row], coverage[row]))
-            known.is_given = False
+            memory = keys[row], values[row], coverage[row]
+            if known.is_given:
+                remember_given(setup, known, now.index, memory, small, now.probabilities[1 + channel], now.query)
+                known.is_given = False
+            else:
+                remember(known.bank, setup.policy, now.index, False, setup.memory_every, *memory)
     now.is_remembered = True
 
 
-def write(setup: Setup, known: Followed, frame: int, is_given: bool, memory: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Keys `[Ck, h, w]`, values `[Cv, h, w]` and coverage `[h, w]` of a frame into an object's bank."""
-    remember(known.bank, setup.policy, frame, is_given, setup.memory_every, *memory)
-    if is_given:
-        known.anchors = None
+def remember_given(
+    setup: Setup,
+    known: Followed,
+    index: int,
+    memory: tuple[Tensor, Tensor, Tensor],
+    small: Tensor,
+    mask: Tensor,
+    query: Query | None,
+) -> None:
+    """Writes a frame whose mask a person drew, for good, and takes note of what the object looks like there."""
+    remember(known.bank, setup.policy, index, True, setup.memory_every, *memory)
+    known.given = None
+    if setup.policy.watches and bool(mask.any()):
+        known.appearances.append(measured.appearance(small, query.trunk, mask))
 
 
-def remember_correction(setup: Setup, known: Followed, index: int, frame: Tensor, mask: Tensor) -> None:
-    """Writes an earlier frame `[1, 3, h, w]`, outlined anew, into an object's bank; others in that frame are not known."""
-    if mask.any():
-        known.reference = (frame, mask)
-    frame, mask = (pad(part.to(setup.dtype)) for part in (frame, mask[None, None]))
-    keys, values = setup.network.encode_memory(frame, mask, torch.zeros_like(mask), setup.network.encode_query(frame))
-    write(setup, known, index, True, (keys[0], values[0], functional.avg_pool2d(mask.float(), STRIDE)[0, 0]))
+def remember_correction(setup: Setup, known: Followed, index: int, pixels: Tensor, mask: Tensor) -> None:
+    """Writes an earlier frame, outlined anew, into an object's bank at once; the others in that frame are not known."""
+    small = small_frame(pixels, setup.short_side, setup.dtype)
+    frame, own = pad(small), pad(mask.to(setup.dtype)[None, None])
+    query = setup.network.encode_query(frame)
+    keys, values = setup.network.encode_memory(frame, own, torch.zeros_like(own), query)
+    memory = keys[0], values[0], functional.avg_pool2d(own.float(), STRIDE)[0, 0]
+    remember_given(setup, known, index, memory, small, mask, query)
 
 
 def look(setup: Setup, objects: dict[int, Followed], frame: Frame, cut: float) -> Look:
@@ -129,53 +143,57 @@ def look(setup: Setup, objects: dict[int, Followed], frame: Frame, cut: float) -
     small = small_frame(frame.pixels, setup.short_side, setup.dtype)
     query = frame.query = setup.network.encode_query(pad(small))
     is_cut = setup.policy.watches and cut > 1
-    evidence = {object_id: _evidence(setup, known, query, frame.index, is_cut) for object_id, known in objects.items()}
-    wanted = [object_id for object_id, found in evidence.items() if found is None]
-    own = _decode(setup, [objects[object_id].bank for object_id in wanted], query, is_cut)  # [D, H, W]
-    size = tuple(small.shape[-2:])
+    matches = {o: _match(setup, known, query) for o, known in objects.items()} if setup.policy.watches else {}
+    wanted = [o for o, known in objects.items() if _is_wanted(setup, known, matches.get(o), frame.index, is_cut)]
+    own = _decode(setup, [objects[o].bank for o in wanted], query, is_cut)  # [D, H, W]
     everything = list(objects)
 
     def merge(shown: list[int]) -> Tensor:
-        merged = torch.zeros(1 + len(everything), *size, device=small.device)
-        rows = [wanted.index(object_id) for object_id in shown]
-        logits = crop(aggregate(own[rows][None]), *size) if rows else torch.zeros(1, 1, *size, device=small.device)
-        merged[[0, *(1 + everything.index(object_id) for object_id in shown)]] = logits[0].softmax(0).to(merged.dtype)
+        merged = torch.zeros(1 + len(everything), *small.shape[-2:], device=small.device)
+        rows = [wanted.index(o) for o in shown]
+        logits = crop(aggregate(own[rows][None]), *small.shape[-2:])
+        merged[[0, *(1 + everything.index(o) for o in shown)]] = logits[0].softmax(0).to(merged.dtype)
         return merged
 
     p = frame.probabilities = merge(wanted)
-    labels, signals, tracks = p.argmax(0), {}, {}
-    for channel, (object_id, known) in enumerate(objects.items(), 1):
-        mask = labels == channel
+    labels, tracks, statuses = p.argmax(0), {}, []
+    for channel, (o, known) in enumerate(objects.items(), 1):
+        mask, track = labels == channel, known.track
         area, centre, certainty = measured.place(mask, p[channel])
-        found = evidence[object_id]
-        found = float(p[channel].max()) if found is None else found
-        similarity = _match(setup, known, query) if setup.policy.watches else 0.0
-        now = Signals(cut if is_cut else 0.0, area, centre, certainty, similarity, found)
-        if setup.policy.watches and must_verify(known.track, now, setup.thresholds):
-            now = now.verified(_agreement(setup, known, small, p, channel, query))
-        signals[object_id] = now
-        tracks[object_id] = _moved(setup, known.track, now)
-    shown = [object_id for object_id in wanted if tracks[object_id].is_shown]
+        signals = Signals(cut if is_cut else 0.0, area, centre, certainty)
+        if not setup.policy.watches:
+            track = replace(track, state="visible" if area > 0 else "absent", belief=certainty if area > 0 else 0.0)
+        elif o in wanted:
+            if area > 0:
+                found = measured.appearance(small, query.trunk, mask)
+                signals = replace(
+                    signals, **dict(zip(("colours", "likeness"), measured.alike(known.appearances, found)))
+                )
+            signals = replace(signals, match=matches[o][0])
+            track = advance(track, signals, setup.thresholds)
+        tracks[o] = track
+        statuses.append(_status(setup, frame, o, known.track, track, signals, matches.get(o)))
+    shown = [o for o in wanted if tracks[o].is_shown]
     if len(shown) < len(wanted):
         frame.probabilities = merge(shown)
-    statuses = tuple(
-        _status(setup, frame, object_id, objects[object_id].track, tracks[object_id], signals[object_id])
-        for object_id in objects
-    )
-    return Look(frame, tracks, statuses, is_cut)
+    return Look(frame, tracks, tuple(statuses), is_cut)
 
 
-def _evidence(setup: Setup, known: Followed, query: Query, index: int, is_cut: bool) -> float | None:
-    """None when the object is to be decoded; else how little speaks for it."""
-    if not setup.policy.watches or is_cut or known.track.state in ("visible", "occluded"):
-        return None
-    found = measured.attention(setup.network, known.bank, query.key)
-    is_due = index % setup.thresholds.probe_frames == 0
-    return None if is_due or found >= setup.thresholds.attention else found
+def _match(setup: Setup, known: Followed, query: Query) -> tuple[float, float]:
+    if known.given is None:
+        known.given = measured.given_tokens(known.bank)
+    return measured.match(setup.network, known.given, query.key)
+
+
+def _is_wanted(setup: Setup, known: Followed, match: tuple[float, float] | None, index: int, is_cut: bool) -> bool:
+    """Whether an object is to be decoded; one that is away only now and then, and when something is like it."""
+    if match is None or is_cut or not known.track.is_away:
+        return True
+    return match[1] > setup.thresholds.margin or index % setup.thresholds.probe_frames == 0
 
 
 def _decode(setup: Setup, banks: list[Bank], query: Query, is_cut: bool) -> Tensor:
-    """Foreground probabilities of each object by itself, `[D, H, W]`, H and W padded; memory of the shot before is left out."""
+    """Foreground probabilities of each object by itself, `[D, H, W]`, H and W padded; over a cut without the frame before."""
     height, width = (STRIDE * n for n in query.key.shape[-2:])
     if not banks:
         return torch.zeros(0, height, width, device=setup.device)
@@ -186,38 +204,21 @@ def _decode(setup: Setup, banks: list[Bank], query: Query, is_cut: bool) -> Tens
     return setup.network.foreground(torch.cat(read), query)
 
 
-def _match(setup: Setup, known: Followed, query: Query) -> float:
-    if known.anchors is None:
-        known.anchors = measured.anchors(known.bank)
-    return measured.match(setup.network, known.anchors, query.key)
-
-
-def _agreement(setup: Setup, known: Followed, small: Tensor, p: Tensor, channel: int, query: Query) -> float:
-    """Takes this frame and its mask as the only memory, and finds the object in the frame in which it was outlined."""
-    own = pad(p[channel][None, None].to(setup.dtype))
-    others = pad((1 - p[0] - p[channel]).clamp(0, 1)[None, None].to(setup.dtype))
-    keys, values = setup.network.encode_memory(pad(small), own, others, query)
-    frame, mask = known.reference
-    there = setup.network.encode_query(pad(frame.to(setup.dtype)))
-    read = setup.network.read(keys.flatten(2), values.flatten(2), there.key)
-    found = crop(setup.network.foreground(read, there), *mask.shape)
-    return measured.overlap(found[0], mask)
-
-
-def _moved(setup: Setup, track: Track, signals: Signals) -> Track:
-    if setup.policy.watches:
-        return advance(track, signals, setup.thresholds)
-    return Track("visible" if signals.area > 0 else "absent")
-
-
-def _status(setup: Setup, frame: Frame, object_id: int, before: Track, track: Track, signals: Signals) -> ObjectStatus:
-    t = setup.thresholds
-    scores = {"cut": signals.cut, "match": z_score(before, signals.match, t), "evidence": signals.evidence}
-    if signals.agreement is not None:
-        scores["agreement"] = signals.agreement
+def _status(
+    setup: Setup,
+    frame: Frame,
+    object_id: int,
+    before: Track,
+    track: Track,
+    signals: Signals,
+    match: tuple[float, float] | None,
+) -> ObjectStatus:
+    scores = {"certainty": signals.certainty}
+    if match is not None:
+        scores |= {"colours": signals.colours, "likeness": signals.likeness, "cut": signals.cut}
+        scores |= {"match": z_score(before, match[0], setup.thresholds), "margin": match[1]}
     area = signals.area if track.is_shown else 0.0
-    sure = confidence(track, signals, t)
-    return ObjectStatus(frame.index, frame.seconds, object_id, track.state, sure, area, scores)
+    return ObjectStatus(frame.index, frame.seconds, object_id, track.state, confidence(track), area, scores)
 
 
 def is_calm(objects: dict[int, Followed], found: Look) -> bool:

@@ -143,6 +143,11 @@ class Bank:
         bias = parts["counts"][0].log().to(parts["keys"].dtype) if self.is_merged else None
         return Tokens(parts["keys"], parts["values"], bias, parts["coverage"])
 
+    def frames_of(self, kind: Kind) -> tuple[Tensor, Tensor]:
+        """Copies of the keys `[F, Ck, n]` and the coverage `[F, n]` of the frames of a sort."""
+        slots = [slot for slot, own in enumerate(self.kinds) if own == kind]
+        return self._blocks["keys"][:, slots].transpose(0, 1), self._blocks["coverage"][0, slots]
+
     def merge(self, slot: int) -> None:
         """Adds a slot's tokens to the kept tokens that are most like them and of the same label (spec 6.5c).
 

@@ -13,20 +13,22 @@ Differs from the paper:
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vitascope.methods.base import Batch, Method, Snippet, Stage
 from vitascope.methods.stm.config import RECIPES, STMConfig
-from vitascope.methods.stm.data import StillClips, VideoClips
+from vitascope.methods.stm.data import StillClips, VideoClips, open_frames, read_masks
+from vitascope.methods.stm.follow import follow
 from vitascope.methods.stm.light import LightSTM
 from vitascope.methods.stm.loss import mask_loss
-from vitascope.methods.stm.model import aggregate
 from vitascope.methods.stm.resnet50 import STM as ResNet50STM
+from vitascope.methods.stm.rollout import roll_out
+from vitascope.methods.stm.session import VideoObjectSession
 from vitascope.methods.stm.starter import trunk_state
-from vitascope.methods.stm.targets import one_hot
-from vitascope.structures import Figure, Record
+from vitascope.structures import Figure, Masks, Record
 from vitascope.video.transforms import resize
 from vitascope.video.writer import overlay_masks
 
@@ -55,9 +57,9 @@ class STM(Method):
             self.network = LightSTM(config.key_width, config.value_width, decoder_widths=config.decoder_widths)
             if config.trunk_weights:
                 self.network.trunk.load_state_dict(trunk_state(config.trunk_weights))
-            if config.frozen_stem:
-                for part in (self.network.trunk.stem, self.network.trunk.stages[:2]):
-                    part.requires_grad_(False)
+            stem = [self.network.trunk.stem, *self.network.trunk.stages[:2]] if config.frozen_stem else []
+            for part in stem:
+                part.requires_grad_(False)
         self.train()  # sets the norms as configured
 
     def train(self, mode: bool = True) -> STM:
@@ -86,37 +88,8 @@ class STM(Method):
 
     def training_step(self, batch: Batch) -> Batch:
         """Memorise the first frame with its true masks; segment each later one, and memorise what was said of it."""
-        logits = self.follow(batch["frames"], batch["labels"])
+        logits = roll_out(self.network, batch["frames"], batch["labels"], self.config.max_objects)
         return mask_loss(logits, batch["labels"][:, 1:].long(), self.config.loss)
-
-    def follow(self, frames: Tensor, labels: Tensor) -> Tensor:
-        """Logits `[B, T - 1, O + 1, H, W]` of all frames but the first, by the first's labels alone.
-
-        Gradients flow through memory, and through the predicted masks that it holds (paper, section 3.4).
-        """
-        t, count = frames.shape[1], self.config.max_objects
-        images = frames.flatten(0, 1).float() / 255
-        images = images.contiguous(memory_format=torch.channels_last)  # a quarter faster on CPUs
-        query = self.network.encode_query(images)
-        masks = one_hot(labels[:, 0], count)  # [B, O, H, W]
-        is_live = masks.flatten(2).any(2)
-        is_live[:, 0] = True  # a clip without an object has an empty one: an empty mask must stay empty
-        clips, slots = is_live.nonzero(as_tuple=True)  # P pairs
-        keys, values, outputs = [], [], []
-        for step in range(1, t):
-            before, now = clips * t + step - 1, clips * t + step
-            others = (masks.sum(1, keepdim=True) - masks).clamp(0, 1)
-            own, rest = masks[clips, slots, None], others[clips, slots, None]  # [P, 1, H, W]
-            key, value = self.network.encode_memory(images[before], own, rest, query.take(before))
-            keys.append(key.flatten(2))
-            values.append(value.flatten(2))
-            seen = query.take(now)
-            read = self.network.read(torch.cat(keys, 2), torch.cat(values, 2), seen.key)
-            said = self.network.decode(read, seen).float().softmax(1)[:, 1]  # [P, H, W]
-            apart = masks.new_zeros(masks.shape).index_put((clips, slots), said)
-            outputs.append(aggregate(apart))
-            masks = outputs[-1].softmax(1)[:, 1:]
-        return torch.stack(outputs, 1)
 
     def features(self, clips: Tensor) -> Tensor:
         """Mean over frames and places of the coarsest features of the trunk, `[B, D]`; clips as in `Method`."""
@@ -125,6 +98,13 @@ class STM(Method):
         coarse = self.network.encode_query(frames[..., :height, :width]).trunk[-1]
         return coarse.float().mean((2, 3)).unflatten(0, clips.shape[:2]).mean(1)  # [B, D]
 
+    def predict(self, record: Record) -> Masks:
+        """Follow the objects of the first mask of `record.masks` through the video; other masks are not looked at."""
+        with open_frames(record) as frames:
+            first = read_masks(record, np.array([0]), None)[0]
+            said = list(follow(VideoObjectSession(self.eval().network), frames, {0: first}))
+        return Masks(np.stack([mask for _, mask in said]), np.array([seconds for seconds, _ in said]))
+
     def layer_of(self, name: str) -> int:
         return 0 if name.startswith(("network.trunk.", "network.Encoder_")) else 1
 
@@ -132,10 +112,12 @@ class STM(Method):
     def figures(self, batch: Batch) -> list[Figure]:
         """Frames, true masks, and what follows from the first of them."""
         frames, labels = batch["frames"].cpu().numpy(), batch["labels"].cpu().numpy()
-        said = self.follow(batch["frames"], batch["labels"]).argmax(2).to(torch.uint8).cpu().numpy()
+        logits = roll_out(self.network, batch["frames"], batch["labels"], self.config.max_objects)
+        said = logits.argmax(2).to(torch.uint8).cpu().numpy()
         rows = []
         for clip, truth, guess in zip(frames, labels, said, strict=True):
             followed = overlay_masks(clip, [truth[0], *guess])
             rows.append((("frames", clip), ("true masks", overlay_masks(clip, truth)), ("followed", followed)))
-        caption = "The first mask is given; the later ones are the network's own."
-        return [Figure("Objects followed", tuple(row), caption) for row in rows]
+        return [
+            Figure("Objects followed", row, "The first mask is given, the others are the network's.") for row in rows
+        ]

@@ -6,7 +6,7 @@ query, encode frame and mask as memory, and decode what was read. Objects and fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ EPSILON = 1e-7  # probabilities are kept this far from 0 and 1 before the log (r
 class Query:
     """One frame, or several, as the reading side sees it.
 
-    What only the decoder takes may be given as a function, which runs when it is first asked for: a frame whose objects
-    are all absent costs no more than its key.
+    What only the decoder takes may be given as a `partial` of feature maps, which runs when it is first asked for: a frame
+    whose objects are all absent costs no more than its key.
 
     Attributes:
         key: `[B, Ck, h, w]`.
@@ -34,28 +34,45 @@ class Query:
     def __init__(
         self,
         key: Tensor,
-        value: Tensor | Callable[[], Tensor],
+        value: Tensor | partial[Tensor],
         trunk: tuple[Tensor, ...],
-        skips: tuple[Tensor, ...] | Callable[[], tuple[Tensor, ...]],
+        skips: tuple[Tensor, ...] | partial[tuple[Tensor, ...]],
     ) -> None:
         self.key, self.trunk, self._value, self._skips = key, trunk, value, skips
 
     @property
     def value(self) -> Tensor:
-        if callable(self._value):
+        if isinstance(self._value, partial):
             self._value = self._value()
         return self._value
 
     @property
     def skips(self) -> tuple[Tensor, ...]:
-        if callable(self._skips):
+        if isinstance(self._skips, partial):
             self._skips = self._skips()
         return self._skips
 
     def take(self, rows: Tensor) -> Query:
         """The frames of these rows, which may repeat."""
         trunk = tuple(level[rows] for level in self.trunk)
-        return Query(self.key[rows], lambda: self.value[rows], trunk, lambda: tuple(skip[rows] for skip in self.skips))
+        return Query(self.key[rows], self.value[rows], trunk, tuple(skip[rows] for skip in self.skips))
+
+    def window(self, rows: slice, columns: slice) -> Query:
+        """These rows and columns of tokens; what has not been computed yet will be computed for them alone."""
+        height = self.key.shape[-2]
+
+        def cut(x: Tensor) -> Tensor:
+            fine = x.shape[-2] // height
+            part = x[..., rows.start * fine : rows.stop * fine, columns.start * fine : columns.stop * fine]
+            return part.contiguous(memory_format=torch.channels_last)
+
+        def cut_each(given: tuple[Tensor, ...] | partial) -> tuple[Tensor, ...] | partial:
+            if isinstance(given, partial):
+                return partial(given.func, *(cut(x) for x in given.args))
+            return tuple(cut(x) for x in given)
+
+        value = cut_each(self._value) if isinstance(self._value, partial) else cut(self._value)
+        return Query(cut(self.key), value, cut_each(self.trunk), cut_each(self._skips))
 
 
 def padding(height: int, width: int) -> tuple[int, int, int, int]:

@@ -14,7 +14,7 @@ from vitascope.methods.stm.between import fill
 from vitascope.methods.stm.look import Followed, Frame, Look, Setup, is_calm, look, remember_correction, remember_frame
 from vitascope.methods.stm.memory import POLICIES, PolicyName
 from vitascope.methods.stm.model import MaskNetwork
-from vitascope.methods.stm.sizes import labels_of, small_frame, small_mask, small_size
+from vitascope.methods.stm.sizes import labels_of, small_mask, small_size
 from vitascope.methods.stm.states import Thresholds, Track
 from vitascope.structures import Masks, ObjectStatus
 
@@ -163,8 +163,7 @@ class VideoObjectSession:
                 f"frame {frame_index} is not held any more, only {now.index} is; pass its pixels as frame="
             )
         mask = small_mask(self._check_mask(self._check_frame(frame), mask), self._setup.short_side)
-        small = small_frame(frame.to(self._setup.device), self._setup.short_side, torch.float32)
-        remember_correction(self._setup, known, frame_index, small, mask)
+        remember_correction(self._setup, known, frame_index, frame.to(self._setup.device), mask)
 
     @torch.inference_mode()
     def remove(self, object_id: int) -> None:
@@ -230,12 +229,16 @@ class VideoObjectSession:
             plain["now"] = {"index": now.index, "seconds": now.seconds, "is_remembered": now.is_remembered}
         for object_id, known in self._objects.items():
             parts, bank = known.bank.state()
-            parts["frame"], parts["mask"] = (part.clone() for part in known.reference)
+            for number, looks in enumerate(known.appearances):
+                parts[f"colours.{number}"] = looks.colours.clone()
+                for level, (own, ground) in enumerate(zip(looks.features, looks.ground, strict=True)):
+                    parts[f"features.{number}.{level}"], parts[f"ground.{number}.{level}"] = own.clone(), ground.clone()
             tensors.update({f"object.{object_id}.{name}": part for name, part in parts.items()})
             plain["objects"][str(object_id)] = {
                 "bank": bank,
                 "track": known.track.to_json(),
                 "is_given": known.is_given,
+                "appearances": [len(looks.features) for looks in known.appearances],
             }
         for number, held in enumerate(self._held):
             tensors[f"held.{number}"] = held.pixels.clone()
@@ -256,7 +259,12 @@ class VideoObjectSession:
             start = f"object.{object_id}."
             mine = {name.removeprefix(start): part for name, part in parts.items() if name.startswith(start)}
             known = Followed(track=Track.from_json(own["track"]), is_given=own["is_given"])
-            known.reference = (mine.pop("frame"), mine.pop("mask"))
+            for number, levels in enumerate(own["appearances"]):
+                colours = mine.pop(f"colours.{number}")
+                pair = [
+                    tuple(mine.pop(f"{n}.{number}.{level}") for level in range(levels)) for n in ("features", "ground")
+                ]
+                known.appearances.append(measured.Appearance(colours, *pair))
             known.bank.load_state(mine, own["bank"])
             self._objects[int(object_id)] = known
         for number, own in enumerate(plain["held"]):
@@ -304,10 +312,10 @@ class VideoObjectSession:
         now.probabilities, now.is_remembered = p, False
         known.is_given = True
         area, centre, _ = measured.place(mask, mask)
-        if area:
-            known.reference = (small_frame(now.pixels, self._setup.short_side, torch.float32), small)
         state = "visible" if area else "absent"
-        known.track = replace(known.track, state=state, run=0, is_shown=bool(area), area=area, centre=centre)
+        known.track = replace(
+            known.track, state=state, run=0, is_shown=bool(area), belief=float(bool(area)), area=area, centre=centre
+        )
         status = ObjectStatus(now.index, now.seconds, object_id, state, 1.0, area)
         self._statuses = (*(s for s in self._statuses if s.frame == now.index and s.object_id != object_id), status)
 

@@ -3,14 +3,14 @@
 | from | to | when |
 | --- | --- | --- |
 | visible | searching | a cut; the same frame is looked at as any other while searching |
-| visible | occluded | no mask, or hardly any of what it was, or one that jumped or is unlike the object |
-| occluded | visible | the mask was accepted in `FRAMES_TO_RETURN` frames in a row |
-| occluded | absent | no accepted mask for `frames_to_absent` frames |
+| visible | occluded | no mask, or one that jumped or is hardly believed |
+| occluded | visible | a mask was accepted in `frames_to_return` frames in a row |
+| occluded | absent | nothing to show for `frames_to_absent` frames |
 | absent, searching | occluded | a mask was accepted; it is shown |
 
-Accepted means verified: the frame with its new mask, taken as the only memory, finds the object in the frame in which a
-person outlined it (`agreement`), and the object's tokens match about as well as in the frames accepted before (`match`).
-Only the masks of visible objects are remembered.
+A mask is accepted when its belief is at least `enter`: the probability that it shows the object, from how certain its
+pixels are and how like its colours and its features are to those of the given masks. Only the masks of visible objects
+are remembered.
 """
 
 from __future__ import annotations
@@ -31,16 +31,22 @@ class Thresholds:
     )
     cut_contrast: float = 2.7  # of that distance to the motion before it, plus 2
     cut_likeness: float = 0.7  # correlation of luma over a cut is less
+    certainty_weight: float = 19.0  # these four: logistic regression on right and wrong masks of the objects world and
+    colours_weight: float = (
+        7.0  # DAVIS train, decoded from one or two given frames; area under the curve .997 and 1.000
+    )
+    likeness_weight: float = 4.0
+    belief_bias: float = -23.0
     min_area: float = 2e-4  # share of the frame below which a mask is none
-    shrunk: float = 0.25  # share of the usual area below which an object is hidden in part
+    enter: float = 0.5  # belief from which an object that is away is back
+    keep: float = 0.2  # belief from which a visible object stays so
+    show: float = 0.05  # belief from which what is left of an object, where it was, is still shown
     jump: float = 3.0  # way of the centre from one frame to the next, in radii of a disc of the object's area
-    weak_match: float = -4.0  # z-score of the match below which a mask is not believed
-    agreement: float = 0.4  # overlap with the given mask, coming back from this frame, from which a mask is accepted
-    attention: float = 0.3  # of the best token of a frame, from which an object that is away is looked for
+    margin: float = 0.0  # from which an object that is away is looked for (see `signals.margin`)
     frames_to_return: int = 2
     frames_to_absent: int = 4
     probe_frames: int = 4  # an object that is away is looked for at least so often
-    match_floor: float = 0.02  # standard deviation of the match is at least this share of its mean
+    match_floor: float = 0.5  # added to the standard deviation of the match, in units of the logits of attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +57,19 @@ class Signals:
     area: float = 0.0  # of its mask, after the objects competed; 0 too when nothing was decoded
     centre: tuple[float, float] = (0.5, 0.5)  # y, x in shares of height and width
     certainty: float = 0.0  # mean probability of the mask's pixels
+    colours: float = 0.0  # likeness of the mask's colours to those of the given mask, in [0, 1]
+    likeness: float = 0.0  # of its features, in [-1, 1]
     match: float = 0.0  # similarity of the given tokens to the frame's
-    evidence: float = 0.0  # the largest probability of a pixel or, where nothing was decoded, attention of a token
-    agreement: float | None = None  # with the given mask; None where it was not verified
-
-    def verified(self, agreement: float) -> Signals:
-        return replace(self, agreement=agreement)
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What the machine remembers of one object; means run over accepted frames."""
+    """What the machine remembers of one object; means run over the frames in which it was visible."""
 
     state: ObjectState = "visible"
-    run: int = 0  # frames in a row that speak for a change
+    run: int = 0  # frames in a row that speak for a return, or below 0 for an absence
     is_shown: bool = True
+    belief: float = 1.0  # in the latest mask that was decoded
     area: float = 0.0
     centre: tuple[float, float] = (0.5, 0.5)
     accepted: int = 0  # frames in the means
@@ -73,8 +77,8 @@ class Track:
     match_variance: float = 0.0
 
     @property
-    def is_remembered(self) -> bool:
-        return self.state == "visible"
+    def is_away(self) -> bool:
+        return self.state in ("absent", "searching")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,16 +88,29 @@ class Track:
         return cls(**{**plain, "centre": tuple(plain["centre"])})
 
 
-CALM = 1.0  # way between segmented frames, in radii of a disc of the object's area, up to which frames are filled in
 MEMORY_FRAMES = 50  # over which the running means forget
+CALM = 1.0  # way between segmented frames, in radii of a disc of the object's area, up to which frames are filled in
+
+
+def belief(signals: Signals, t: Thresholds) -> float:
+    """Probability that the mask shows the object; 0 when there is none.
+
+    Example:
+        >>> round(belief(Signals(area=0.1, certainty=0.95, colours=0.8, likeness=0.8), Thresholds()), 2)
+        0.98
+    """
+    if signals.area < t.min_area:
+        return 0.0
+    logit = t.belief_bias + t.certainty_weight * signals.certainty
+    logit += t.colours_weight * signals.colours + t.likeness_weight * signals.likeness
+    return 1 / (1 + math.exp(-logit))
 
 
 def z_score(track: Track, match: float, t: Thresholds) -> float:
-    """How unusual a match is; 0 while too few frames are known."""
-    if track.accepted < 3:
+    """How unusual a match is; 0 while no frame was accepted."""
+    if track.accepted == 0:
         return 0.0
-    spread = math.sqrt(track.match_variance) + t.match_floor * abs(track.match_mean) + 1e-6
-    return (match - track.match_mean) / spread
+    return (match - track.match_mean) / (math.sqrt(track.match_variance) + t.match_floor)
 
 
 def accept(track: Track, signals: Signals) -> Track:
@@ -111,62 +128,48 @@ def accept(track: Track, signals: Signals) -> Track:
     )
 
 
-def is_doubtful(track: Track, signals: Signals, t: Thresholds) -> bool:
-    """Whether a mask of an object that was visible is to be verified before it is believed."""
-    if track.accepted == 0:
-        return False
-    radius = math.sqrt(max(track.area, signals.area) / math.pi)
-    jumped = math.dist(track.centre, signals.centre) > t.jump * radius
-    return jumped or signals.area < t.shrunk * track.area or z_score(track, signals.match, t) < t.weak_match
-
-
-def must_verify(track: Track, signals: Signals, t: Thresholds) -> bool:
-    """Whether the mask of this frame counts only once it is verified."""
+def is_near(track: Track, signals: Signals, t: Thresholds) -> bool:
+    """Whether there is a mask close to where the object was last."""
     if signals.area < t.min_area:
         return False
-    return track.state != "visible" or signals.cut > 1 or is_doubtful(track, signals, t)
+    radius = math.sqrt(max(track.area, signals.area) / math.pi)
+    return math.dist(track.centre, signals.centre) <= t.jump * radius
 
 
 def advance(track: Track, signals: Signals, t: Thresholds) -> Track:
-    """The state after a frame; pure.
+    """The state after a frame in which the object's mask was decoded; pure.
 
     Example:
-        >>> seen, gone = Signals(area=0.1, certainty=0.9), Signals()
-        >>> track = accept(Track(), seen)
-        >>> states = []
-        >>> for signals in (seen, gone, gone, gone, gone, gone):
+        >>> seen, gone = Signals(area=0.1, certainty=0.95, colours=0.8, likeness=0.8), Signals()
+        >>> track, states = Track(), []
+        >>> for signals in (seen, gone, gone, gone, gone, gone, seen, seen):
         ...     track = advance(track, signals, Thresholds())
         ...     states.append(track.state)
         >>> states
-        ['visible', 'occluded', 'occluded', 'occluded', 'absent', 'absent']
+        ['visible', 'occluded', 'occluded', 'occluded', 'absent', 'absent', 'occluded', 'visible']
     """
-    is_seen = signals.area >= t.min_area
-    is_accepted = is_seen and (signals.agreement or 0.0) >= t.agreement
-    is_accepted = is_accepted and z_score(track, signals.match, t) >= t.weak_match
+    sure = belief(signals, t)
+    track = replace(track, belief=sure)
     if signals.cut > 1 and track.state != "absent":
-        track = replace(track, state="searching", run=0)
-    if track.state == "visible":
-        if is_seen and (signals.agreement is None or is_accepted):
-            return replace(accept(track, signals), run=0, is_shown=True)
-        # hidden in part at the place where it was: shown, not remembered
-        stays = is_seen and math.dist(track.centre, signals.centre) <= t.jump * math.sqrt(track.area / math.pi)
-        return replace(
-            track, state="occluded", run=-1, is_shown=stays, centre=signals.centre if stays else track.centre
-        )
-    if is_accepted:
+        track = replace(track, state="searching", run=0, is_shown=False)
+    stays = is_near(track, signals, t) or track.accepted == 0
+    if track.state == "visible" and sure >= t.keep and stays:
+        return replace(accept(track, signals), run=0, is_shown=True)
+    if sure >= t.enter:
         run = max(track.run, 0) + 1
-        state: ObjectState = "visible" if run >= t.frames_to_return else "occluded"
-        return replace(accept(track, signals), state=state, run=0 if state == "visible" else run, is_shown=True)
-    if track.state != "occluded":
+        if run >= t.frames_to_return:
+            return replace(accept(track, signals), state="visible", run=0, is_shown=True)
+        return replace(track, state="occluded", run=run, is_shown=True, centre=signals.centre)
+    if track.is_away:
         return replace(track, run=0, is_shown=False)
+    if track.is_shown and stays and sure >= t.show:  # hidden in part, where it was: shown, not remembered
+        return replace(track, state="occluded", run=0, centre=signals.centre)
     run = min(track.run, 0) - 1
-    state = "absent" if -run >= t.frames_to_absent else "occluded"
-    stays = is_seen and track.is_shown and state == "occluded"
-    return replace(track, state=state, run=0 if state == "absent" else run, is_shown=stays)
+    return replace(track, state="absent" if -run >= t.frames_to_absent else "occluded", run=run, is_shown=False)
 
 
 def is_steady(before: Track, after: Track) -> bool:
-    """Whether masks of the frames between can be told from those of the two: same state, and a way of less than half a radius."""
+    """Whether masks of the frames between can be told from those of the two: same state, and a short way."""
     if before.state != after.state or after.state == "occluded":
         return False
     if after.state != "visible":
@@ -174,14 +177,6 @@ def is_steady(before: Track, after: Track) -> bool:
     return math.dist(before.centre, after.centre) <= CALM * math.sqrt(before.area / math.pi)
 
 
-def confidence(track: Track, signals: Signals, t: Thresholds) -> float:
-    """How far what is shown can be believed, in [0, 1].
-
-    Of a mask: the mean probability of its pixels, less when the object's tokens match worse than they use to, and at
-    most its agreement where it was verified. Of an absence: one minus what speaks most for the object.
-    """
-    if not track.is_shown or signals.area < t.min_area:
-        return min(max(1 - signals.evidence, 0.0), 1.0)
-    usual = 1 / (1 + math.exp(-(z_score(track, signals.match, t) - t.weak_match)))
-    sure = signals.certainty * usual
-    return min(max(sure if signals.agreement is None else min(sure, signals.agreement), 0.0), 1.0)
+def confidence(track: Track) -> float:
+    """How far what is shown can be believed, in [0, 1]: the belief in the mask, or one minus it where it is not shown."""
+    return track.belief if track.is_shown else 1 - track.belief
