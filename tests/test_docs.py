@@ -18,7 +18,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    from vitascope.video.writer import VideoWriter
+    from vitascope.video.writer import VideoWriter, write_mask_png
 
     root = tmp_path_factory.mktemp("docs")
     (root / "recordings").mkdir()
@@ -28,12 +28,15 @@ def folder(tmp_path_factory) -> Path:
         frames = np.stack([np.roll(texture, 2 * t, axis=2) for t in range(75)])
         with VideoWriter(root / "recordings" / f"{name}.mp4", 25) as writer:
             writer.write(frames)
+    mask = np.zeros((96, 96), np.uint8)
+    mask[30:60, 20:60] = 1
+    write_mask_png(root / "first.png", mask)
     return root
 
 
 def test_readme_commands_run_in_order(folder):
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("vitascope ")]
-    assert {shlex.split(line)[1] for line in commands} == {"scan", "train", "embed", "search", "runs"}
+    assert {shlex.split(line)[1] for line in commands} == {"scan", "train", "embed", "search", "segment", "runs"}
     for line in commands:
         words = shlex.split(line)
         done = subprocess.run(

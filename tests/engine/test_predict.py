@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +259,16 @@ def test_a_state_that_is_damaged_is_told(tmp_path, monkeypatch):
     state.write_bytes(state.read_bytes()[:-3])
     with pytest.raises(CutoutError, match="damaged .* delete .* to begin again"):
         run_toy(tmp_path, ToySource(12))
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path):
+    peaks = []
+    for count in (100, 1000):
+        tracemalloc.start()
+        run_toy(tmp_path / str(count), ToySource(count), start=count // 2)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 500_000, peaks  # a mask and a row of each frame would be 4 MB more
 
 
 def test_reading_and_writing_overlap_with_the_work():

@@ -133,7 +133,9 @@ def test_pictures_of_another_kind_are_refused(frames):
 
 
 def test_a_part_of_another_kind_is_refused():
-    with pytest.raises(TypeError, match=r"a part of a report \(int\) must be text, a Table, a Curve, a Timeline or a Figure"):
+    with pytest.raises(
+        TypeError, match=r"a part of a report \(int\) must be text, a Table, a Curve, a Timeline or a Figure"
+    ):
         render(Report("t", (3,)))
 
 

@@ -8,17 +8,17 @@ import sys
 
 import typer
 
-from vitascope.cli import demo, embed, evaluate, runs, scan, search, train
+from vitascope.cli import demo, embed, evaluate, runs, scan, search, segment, train
 
 app = typer.Typer(
     name="vitascope",
-    help="Label-lite video understanding: scan a folder of video, train an encoder on it, search it.",
+    help="Label-lite video understanding: scan a folder of video, train on it, search it, cut objects out.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (scan, train, embed, search, evaluate, runs, demo):
+for verb in (scan, train, embed, search, segment, evaluate, runs, demo):
     app.command(verb.__name__.rpartition(".")[2], help=verb.__doc__)(verb.command)
 
 

@@ -76,8 +76,9 @@ def lines(result) -> list[str]:
         return [f"stopped; go on:  {shlex.join(['vitascope', *sys.argv[1:]])}"]
     text = [f"{result.num_frames} frames" + (", done before" if result.was_done else "")]
     for known in result.objects:
-        states = ", ".join(f"{count} {state}" for state, count in sorted(known["frames"].items(), key=lambda s: -s[1]))
-        text.append(f"object {known['object']}: {states}; mean confidence {known['confidence']:.2f}")
+        states = sorted(known["frames"].items(), key=lambda state: -state[1])
+        told = ", ".join(f"{state} in {count}" for state, count in states)
+        text.append(f"object {known['object']}: {told}; mean confidence {known['confidence']:.2f}")
         away = [s for s in result.stretches if s["object"] == known["object"] and s["state"] != "visible"]
         text += [
             f"  {s['state']} {clock(s['start_seconds'])} to {clock(s['end_seconds'])}" for s in away[:MOST_STRETCHES]

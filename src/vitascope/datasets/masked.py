@@ -29,7 +29,13 @@ def find_stills(folder: str | os.PathLike[str]) -> list[Record]:
         ...     [record.id for record in find_stills(folder)]
         ['images/a.jpg']
     """
-    folder = _checked(folder)
+    records = _stills(_checked(folder))
+    if not records:
+        raise ValueError(f"{folder} holds no image with a mask; the mask of images/NAME.jpg is masks/NAME.png")
+    return records
+
+
+def _stills(folder: Path) -> list[Record]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
     masks: dict[tuple[Path, str], list[Path]] = {}
     for path in files:
@@ -42,20 +48,18 @@ def find_stills(folder: str | os.PathLike[str]) -> list[Record]:
         found = [mask for mask in beside if mask != path and mask.parent != path.parent or mask.suffix != path.suffix]
         if path.suffix.lower() != ".png" and found:
             records.append(_record(folder, path, found[0]))
-    if not records:
-        raise ValueError(f"{folder} holds no image with a mask; the mask of images/NAME.jpg is masks/NAME.png")
     return records
 
 
 def find_masked_videos(folder: str | os.PathLike[str]) -> list[Record]:
-    """Videos with masks below a folder, in either of two forms.
+    """Videos with masks below a folder, in either of two forms, and the stills with masks (`find_stills`).
 
     | frames | masks |
     | --- | --- |
     | `NAME.mp4` (or another container) | `NAME.masks.npz` beside it, `masks` uint8 `[T, H, W]`, as `write_world` writes |
     | `JPEGImages/[RES/]SEQ/*.jpg` | `Annotations/[RES/]SEQ/*.png`: DAVIS, YouTube-VOS |
 
-    Of a sequence in which not every frame is labelled, those that are serve: it needs as many masks as frames.
+    A sequence needs as many masks as frames. Stills among videos keep a network from forgetting what only they show.
 
     Raises:
         ValueError: `folder` is no folder, or holds no video with masks.
@@ -71,6 +75,7 @@ def find_masked_videos(folder: str | os.PathLike[str]) -> list[Record]:
             masks = images.parent / "Annotations" / sequence.relative_to(images)
             if masks.is_dir() and any(masks.glob("*.png")):
                 records.append(_record(folder, sequence, masks))
+    records += _stills(folder)
     if not records:
         raise ValueError(
             f"{folder} holds no video with masks; NAME.mp4 needs NAME.masks.npz, JPEGImages/SEQ needs Annotations/SEQ"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -33,6 +33,22 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     by_last = {candidate.rpartition(".")[2]: candidate for candidate in reversed(names)}
     last = difflib.get_close_matches(name.rpartition(".")[2], by_last, n=1, cutoff=0.6)
     return by_last[last[0]] if last else None
+
+
+def choose(name: str, known: Mapping[str, Any]) -> Any:
+    """The value of a name; an unknown one is an error that says what is near it.
+
+    Raises:
+        ValueError: `name` is not known.
+
+    Example:
+        >>> choose("videoma", {"videomae": 1, "mme": 2})
+        Traceback (most recent call last):
+        ValueError: unknown recipe 'videoma'; try 'videomae'
+    """
+    if name not in known:
+        raise ValueError(f"unknown recipe {name!r}; try {nearest(name, known) or ' or '.join(known)!r}")
+    return known[name]
 
 
 def override(config: Frozen, assignments: Sequence[str]) -> Frozen:

@@ -329,14 +329,18 @@ def _matched(job: Job, signals: Signals) -> Iterator[tuple[int, Tensor | None, R
         raise Ended
 
 
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
+
+
 def _label(row: Row) -> str:
     told = [f"{event['object']} {event['state']} {event['confidence']:.2f}" for event in row[:3]]
     more = [f"and {len(row) - 3} more"] if len(row) > 3 else []
-    return "   ".join([f"{row[0]['seconds']:.2f} s", *told, *more])
+    return "   ".join([_clock(row[0]["seconds"]), *told, *more])
 
 
 def _caption(check: dict[str, Any]) -> str:
-    text = f"{check['seconds']:.2f} s  #{check['frame']}  object {check['object']}: {check['state']}"
+    text = f"{_clock(check['seconds'])}  #{check['frame']}  object {check['object']}: {check['state']}"
     return f"{text} {check['confidence']:.2f}" + (", came back" if check["why"] == "came back" else "")
 
 

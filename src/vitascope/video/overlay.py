@@ -1,4 +1,7 @@
-"""Cut-outs as people look at them: a film with the objects painted on, and a sheet of single frames."""
+"""Cut-outs as people look at them: a film with the objects painted on, a sheet of single frames; and their masks' files.
+
+This module is the `Drawing` that `engine.predict` asks for.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vitascope.video.masks import encode_rle, read_mask
 from vitascope.video.writer import VideoWriter, as_frames, move_into_place, overlay_masks, temporary_beside
+from vitascope.video.writer import write_mask_png as write_mask
+
+__all__ = ["encode_rle", "read_mask", "tile", "write_film", "write_mask", "write_sheet"]
 
 TILE_PIXELS = 360  # width of a picture of the sheet
 COLUMNS = 3

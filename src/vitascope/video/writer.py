@@ -72,7 +72,9 @@ class VideoWriter:
         self.path = Path(path)
         self.fps = Fraction(fps).limit_denominator(100_000)
         self.num_frames = 0
-        self._options = {"crf": str(crf), "preset": "veryfast"} | ({"g": str(gop)} if gop else {})
+        self._options = {"crf": str(crf), "preset": "veryfast", "x264-params": "mbtree=0"} | (
+            {"g": str(gop)} if gop else {}
+        )
         self._num_threads = num_threads
         self._temporary: Path | None = None
         self._size: tuple[int, int] | None = None  # H, W as given

@@ -49,7 +49,7 @@ def test_memory_is_flat_over_a_long_stream(seconds):
     torch.manual_seed(0)
     session = VideoObjectSession(LightSTM().eval(), "default")
     count = seconds * FPS
-    early, most = peaks(session, stream(count, 64, 96), count)
+    early, most = peaks(session, stream(count, 48, 64), count)
     assert most <= GROWTH * early, f"{early / 2**20:.1f} MiB, then {most / 2**20:.1f}"
     assert session.frame_index == count - 1
 

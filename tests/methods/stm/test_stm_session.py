@@ -192,7 +192,7 @@ def test_an_absent_object_costs_no_decoding():
     network = session._setup.network
     count = network.decoded
     run(session, *[film()] * 40)
-    assert network.decoded - count == 40 / session._setup.thresholds.probe_frames
+    assert abs(network.decoded - count - 40 / session._setup.thresholds.probe_frames) < 1
 
 
 def test_after_a_cut_to_a_place_without_the_object_nothing_is_shown_or_remembered():

@@ -55,6 +55,9 @@ class STMConfig(Frozen):
         le=1,
         description="Share of still clips whose last frame is another picture, with no object. Paper: 0.",
     )
+    blur: float = Field(
+        0.5, ge=0, le=1, description="Share of clips blurred as if enlarged, up to 2.5 times. Paper: 0."
+    )
     colour: float = Field(0.1, ge=0, lt=1, description="Strength of colour jitter, apart for each frame. Paper: 0.")
 
     loss: Kind = Field("cross_entropy", description="Which loss. Paper: cross_entropy.")
@@ -100,10 +103,11 @@ def stm_small() -> STMConfig:
         shift=0.15,
         max_skip=10,
         skip_rise=0.5,
+        paste=0.7,
         loss="hardest_and_overlap",
-        stills_length=6000,
-        videos_length=3000,
-        batch_size=8,
+        stills_length=3000,
+        videos_length=2000,
+        batch_size=4,
         optim=Optim(lr=4e-4, min_lr=1e-6, warmup=0.03, betas=(0.9, 0.99), weight_decay=0.01, clip_norm=3.0),
         trunk_rate=0.1,
         videos_rate=0.5,

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -19,13 +20,14 @@ from torch.utils.data import Dataset
 
 from vitascope.methods.base import Draw
 from vitascope.methods.stm.config import STMConfig
-from vitascope.methods.stm.motion import Picture, background_view, colours, joined, patch_view, wander, warp
+from vitascope.methods.stm.motion import Picture, background_view, blurred, colours, joined, patch_view, wander, warp
 from vitascope.methods.stm.targets import keep_objects
 from vitascope.structures import Record, VideoError
 from vitascope.video.frames import FrameFolder
 from vitascope.video.masks import read_mask
 from vitascope.video.reader import VideoReader
 
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 TRIES = 4  # views of a still, until one shows an object
 
 
@@ -92,7 +94,7 @@ class StillClips(Dataset):
         if rng.random() < c.leave:
             frames[-1] = self._another(rng)
             masks[-1] = 0
-        return as_sample(np.stack([colours(frame, c.colour, rng) for frame in frames]), masks)
+        return as_sample(recoloured(frames, c, rng), masks)
 
     def _moved(self, picture: Picture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         c = self.config
@@ -116,15 +118,18 @@ class StillClips(Dataset):
 
 
 class VideoClips(Dataset):
-    """Clips of videos with masks, cropped and zoomed alike in all frames.
+    """Clips of videos with masks, cropped and zoomed alike in all frames. A still among them is moved as `StillClips` does.
 
     Args:
-        records: Videos or folders of frames, with `masks`.
+        records: Videos, folders of frames or stills, with `masks`.
         config: Says how far apart frames may be, and how strong the motions are.
     """
 
     def __init__(self, records: list[Record], config: STMConfig) -> None:
         self.records, self.config = records, config
+        stills = [index for index, record in enumerate(records) if record.path.lower().endswith(IMAGES)]
+        self._places = {index: place for place, index in enumerate(stills)}
+        self._stills = StillClips([records[index] for index in stills], config)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -135,8 +140,10 @@ class VideoClips(Dataset):
         Raises:
             VideoError: Frames or masks cannot be read, or they differ in size or number.
         """
-        c, rng = self.config, np.random.default_rng(draw.seed)
-        record, skip = self.records[draw.index], max_skip_at(draw.progress, c.max_skip, c.skip_rise)
+        c, rng, record = self.config, np.random.default_rng(draw.seed), self.records[draw.index]
+        if record.path.lower().endswith(IMAGES):
+            return self._stills[Draw(self._places[draw.index], draw.seed, draw.progress)]
+        skip = max_skip_at(draw.progress, c.max_skip, c.skip_rise)
         with open_frames(record) as reader, np.errstate(all="raise"):
             indices = clip_frames(len(reader), c.num_frames, skip, rng)
             frames = reader.frames_at(indices.tolist()).frames.permute(0, 2, 3, 1).numpy()
@@ -150,7 +157,14 @@ class VideoClips(Dataset):
         jitter = wander(c.num_frames, c.size, c, rng, strength=0.25)
         shots = [warp(Picture(f, m), view @ j, c.size) for f, m, j in zip(frames, masks, jitter, strict=True)]
         labels, _ = keep_objects(np.stack([shot.mask for shot in shots]), c.max_objects, c.min_pixels, rng)
-        return as_sample(np.stack([shot.image for shot in shots]), labels)
+        return as_sample(recoloured([shot.image for shot in shots], c, rng), labels)
+
+
+def recoloured(frames: Sequence[np.ndarray], c: STMConfig, rng: np.random.Generator) -> np.ndarray:
+    """Frames `[T, H, W, 3]` with other colours each, and at times all of them blurred alike."""
+    factor = rng.uniform(0.4, 1.0) if rng.random() < c.blur else 1.0
+    changed = [colours(frame, c.colour, rng) for frame in frames]
+    return np.stack([blurred(frame, factor) for frame in changed] if factor < 1 else changed)
 
 
 def as_sample(frames: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:

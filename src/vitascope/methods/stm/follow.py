@@ -58,7 +58,8 @@ def segmenter(
     """
 
     def segment(frames: FrameFolder, first_masks: Mapping[int, np.ndarray]) -> Iterator[np.ndarray]:
-        for _, mask in follow(VideoObjectSession(network, **how), frames, first_masks):
+        session = VideoObjectSession(network, **{"short_side": network.short_side(frames.size), **how})
+        for _, mask in follow(session, frames, first_masks):
             yield mask
 
     return segment

@@ -162,6 +162,8 @@ class LightSTM(MaskNetwork):
         torch.Size([1, 3, 40, 60])
     """
 
+    works_at = 480  # objects of small videos are too few tokens: measured, see the README
+
     def __init__(
         self,
         key_width: int = 64,

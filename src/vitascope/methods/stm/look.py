@@ -19,6 +19,7 @@ from vitascope.methods.stm.states import (
     Track,
     advance,
     confidence,
+    is_remembered,
     is_steady,
     z_score,
 )
@@ -77,7 +78,7 @@ def remember_frame(setup: Setup, objects: dict[int, Followed], now: Frame) -> No
     chosen = [
         channel
         for channel, known in enumerate(objects.values())
-        if known.is_given or known.track.state == "visible" or not setup.policy.watches
+        if known.is_given or not setup.policy.watches or is_remembered(known.track, setup.thresholds)
     ]
     if now.is_remembered or not chosen:
         return
@@ -189,7 +190,8 @@ def _is_wanted(setup: Setup, known: Followed, match: tuple[float, float] | None,
     """Whether an object is to be decoded; one that is away only now and then, and when something is like it."""
     if match is None or is_cut or not known.track.is_away:
         return True
-    return match[1] > setup.thresholds.margin or index % setup.thresholds.probe_frames == 0
+    t, usual = setup.thresholds, abs(known.track.match_mean)
+    return match[1] > t.margin * usual or index % t.probe_frames == 0
 
 
 def _decode(setup: Setup, banks: list[Bank], query: Query, is_cut: bool) -> Tensor:

@@ -136,6 +136,14 @@ class MaskNetwork(nn.Module):
     key_width: int
     value_width: int
     scale: float
+    works_at: int | None = (
+        None  # short side in pixels to which smaller frames are enlarged; None leaves them as they are
+    )
+
+    def short_side(self, size: tuple[int, int]) -> int:
+        """The short side in pixels at which frames `(H, W)` are best looked at; never above 480, the paper's."""
+        return min(480, max(min(size), self.works_at or 0))
+
     memory_takes_query = True  # whether `encode_memory` looks at the query of its frame
 
     def encode_query(self, frames: Tensor) -> Query:

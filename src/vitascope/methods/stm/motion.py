@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from vitascope.methods.stm.config import STMConfig
 
+SMALLEST = 0.005  # share of a picture that an object covers, to be worth enlarging
+
 
 class Picture(NamedTuple):
     image: np.ndarray  # uint8 RGB [H, W, 3]
@@ -68,7 +70,11 @@ def background_view(picture: Picture, size: int, rng: np.random.Generator) -> np
 
 def patch_view(picture: Picture, size: int, rng: np.random.Generator) -> tuple[Picture, np.ndarray]:
     """One object of a picture as id 1, and a view that puts it somewhere in a training frame, a tenth to two thirds wide."""
-    ids = [i for i in np.unique(picture.mask) if i not in (0, 255)]
+    numbers, areas = np.unique(picture.mask, return_counts=True)
+    ids = [
+        i for i, area in zip(numbers, areas, strict=True) if i not in (0, 255) and area >= SMALLEST * picture.mask.size
+    ]
+    ids = ids or [i for i in numbers if i not in (0, 255)]
     chosen = ids[int(rng.integers(len(ids)))] if ids else 0
     inside = picture.mask == chosen
     rows, columns = np.nonzero(inside)
@@ -111,3 +117,12 @@ def colours(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.
     balance = 1 + rng.uniform(-strength, strength, size=3) / 2
     tables = np.clip(((levels - 128) * contrast + 128)[:, None] * brightness * balance, 0, 255).astype(np.uint8)
     return cv2.LUT(image, tables.reshape(1, 256, 3))
+
+
+def blurred(image: np.ndarray, factor: float) -> np.ndarray:
+    """The image as if it had been enlarged from `factor` of its size, as small videos are before the network sees them."""
+    size = image.shape[1::-1]
+    small = cv2.resize(
+        image, (max(1, round(size[0] * factor)), max(1, round(size[1] * factor))), interpolation=cv2.INTER_AREA
+    )
+    return cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
