@@ -164,11 +164,12 @@ def load_network(weights: PathLike | None = None) -> MaskNetwork:
 def segment(
     video: PathLike, mask: PathLike, out: PathLike, *, at_seconds: float = 0.0, object_id: int | None = None,
     weights: PathLike | None = None, as_rle: bool = False, fps: float = 25.0, settings: dict[str, Any] | None = None,
-    progress: bool = False) -> SegmentSummary:  # fmt: skip
+    bf16: bool = False, progress: bool = False) -> SegmentSummary:  # fmt: skip
     """Follow the objects of one mask through a video, both ways, into the folder `out`; called again, it goes on.
 
     `video` is a file, or a folder of frames shown at `fps`; `mask` a PNG of object ids of its size, true at `at_seconds`;
-    `settings` are `policy`, `frame_stride`, `short_side` of `VideoObjectSession`; `as_rle` writes `masks.json`, not PNG files.
+    `settings` are `policy`, `frame_stride`, `short_side` of `VideoObjectSession`; `as_rle` writes `masks.json`, not PNG files;
+    `bf16` works in 16 bits where that is measured to be faster: masks then differ a little, and between machines.
     `VideoError`: the video cannot be read, or not at that time. `ValueError`: the mask does not fit, or `out` is another's."""
     from vitascope.engine import extract, log, predict
     from vitascope.methods.stm import fast, session
@@ -181,7 +182,8 @@ def segment(
         how = {"policy": "default", "frame_stride": 1, "short_side": network.short_side(frames.size)} | (settings or {})
         asked = {"video": cutouts.identity(video), "mask": cutouts.identity(mask), "objects": list(objects)}
         asked |= {"first_frame": start, "fps": fps, "weights": extract.hash_of(network)[:12], "as_rle": as_rle, **how}
-        network, asked["bf16"] = fast.fastest(network, (cutouts.asked_before(out) or {}).get("bf16"))
+        kept = (cutouts.asked_before(out) or {}).get("bf16")  # measured once: a resumed run ends as it would have
+        network, asked["bf16"] = fast.fastest(network, bf16 and (kept if kept is not None else "auto"))
         at_work, show = (lambda: session.VideoObjectSession(network, **how)), log.Progress() if progress else None
         job = predict.Job(at_work, frames, start, objects, cutouts.Cutout(out, asked), overlay, as_rle, show)
         return predict.segment(job)

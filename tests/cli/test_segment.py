@@ -16,7 +16,7 @@ from vitascope.cli.main import main
 from vitascope.video.writer import VideoWriter, write_mask_png, write_png_sequence
 
 SIZE = (48, 64)
-WORDS = ("--weights", "random.safetensors")
+WORDS = ("--weights", "random.safetensors", "--short-side", "96")  # enlarged to 480, as by default, it takes minutes
 LONG = ("long.mp4", "--mask", "mask.png", "--at", "1", "--out")
 
 

@@ -48,6 +48,9 @@ def command(
         Policy, typer.Option(help="What is remembered; `default` also tells when the object is away.")
     ] = Policy.default,
     frame_stride: Annotated[int, typer.Option(min=1, help="Segment every so many frames, fill in between.")] = 1,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Work in 16 bits where that is faster; masks then differ a little.")
+    ] = False,
     fps: Annotated[float, typer.Option(help="Frames per second of a folder of frames.")] = 25.0,
     json: JsonOption = False,
 ) -> None:
@@ -63,6 +66,7 @@ def command(
         weights=weights,
         as_rle=format_ is Format.rle,
         fps=fps,
+        bf16=bf16,
         settings=settings | ({"short_side": short_side} if short_side else {}),
         progress=True,
     )

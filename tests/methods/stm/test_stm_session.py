@@ -342,11 +342,16 @@ def test_a_cut_between_segmented_frames_is_not_filled_over():
     assert masks[:7].any((1, 2)).all() and not masks[7:].any()
 
 
-def test_frames_that_are_held_back_are_segmented_before_an_object_is_added():
+def test_frames_that_are_held_back_must_be_asked_for_before_objects_change():
     session = started(frame_stride=4)
     session.step(START), session.step(START)
+    changes = (lambda: session.add_object(START, square(4, 5), 2), lambda: session.remove(7))
+    for change in (*changes, lambda: session.correct(0, square(1, 1), 7, frame=START)):
+        with pytest.raises(ValueError, match=r"2 frames are held back; call finish\(\) for their masks, then"):
+            change()
+    assert len(session.finish().masks) == 2 and len(session.status) == 2
     session.add_object(START, square(4, 5), 2)
-    assert len(session.step(START).masks) == 2 and session.frame_index == 3
+    assert session.frame_index == 2
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming

@@ -11,6 +11,7 @@ from vitascope.methods.stm.states import (
     advance,
     belief,
     confidence,
+    is_remembered,
     is_steady,
     z_score,
 )
@@ -20,6 +21,7 @@ T = Thresholds(
 )
 GOOD = Signals(area=0.1, certainty=0.95, colours=0.8, likeness=0.8, match=-10.0)
 WEAK = Signals(area=0.02, certainty=0.8, colours=0.55, likeness=0.55, match=-12.0)  # between `show` and `keep`
+BETWEEN = Signals(area=0.1, certainty=0.84, colours=0.6, likeness=0.6, match=-10.0)  # between `keep` and `enter`
 BAD = Signals(area=0.1, certainty=0.7, colours=0.3, likeness=0.3, match=-40.0)
 GONE = Signals(match=-40.0)
 CUT = 3.0
@@ -99,10 +101,9 @@ def test_a_cut_does_not_make_an_absent_object_a_searched_one():
 
 
 def test_a_visible_object_is_kept_with_less_belief_than_it_needs_to_come_back():
-    between = changed(GOOD, certainty=0.84, colours=0.6, likeness=0.6)
-    assert T.keep < belief(between, T) < T.enter
-    assert advance(known(), between, T).state == "visible"
-    assert advance(known("absent", is_shown=False), between, T).state == "absent"
+    assert T.keep < belief(BETWEEN, T) < T.enter
+    assert advance(known(), BETWEEN, T).state == "visible"
+    assert advance(known("absent", is_shown=False), BETWEEN, T).state == "absent"
 
 
 def test_what_is_left_of_an_object_where_it_was_is_shown_and_not_remembered():
@@ -133,12 +134,20 @@ def test_confidence_is_the_belief_in_the_mask_or_in_its_absence():
 
 
 def test_frames_are_filled_in_only_where_nothing_changed():
-    track = known()
-    assert is_steady(track, advance(track, changed(GOOD, centre=(0.55, 0.5)), T))
-    assert not is_steady(track, advance(track, GONE, T))
-    assert not is_steady(track, advance(track, changed(GOOD, centre=(0.5, 0.8)), T))
-    assert is_steady(Track("absent"), Track("absent"))
-    assert not is_steady(Track("occluded"), Track("occluded"))
+    track = advance(known(), GOOD, T)
+    assert is_steady(track, advance(track, changed(GOOD, centre=(0.55, 0.5)), T), T)
+    assert not is_steady(track, advance(track, GONE, T), T)
+    assert not is_steady(track, advance(track, changed(GOOD, centre=(0.5, 0.8)), T), T)
+    assert not is_steady(track, advance(track, BETWEEN, T), T)
+    assert is_steady(known("absent", is_shown=False), known("searching", is_shown=False), T)
+    assert not is_steady(known("absent", is_shown=False), track, T)
+
+
+def test_only_masks_of_visible_objects_that_are_well_believed_are_remembered():
+    assert is_remembered(advance(known(), GOOD, T), T)
+    assert not is_remembered(advance(known(), BETWEEN, T), T)
+    assert not is_remembered(advance(known("absent", is_shown=False), GOOD, T), T), "it was accepted once only"
+    assert not is_remembered(advance(known(), GONE, T), T)
 
 
 def test_a_track_goes_through_json_unchanged():

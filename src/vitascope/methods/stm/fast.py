@@ -60,18 +60,18 @@ def prepare(network: MaskNetwork, *, bf16: bool | Literal["auto"] = False) -> Ma
     return network
 
 
-def fastest(network: MaskNetwork, bf16: bool | None = None) -> tuple[MaskNetwork, bool]:
-    """Prepare a network for the device at hand: an accelerator if there is one, and bfloat16 where that is faster.
+def fastest(network: MaskNetwork, bf16: bool | Literal["auto"] = False) -> tuple[MaskNetwork, bool]:
+    """Prepare a network for the device at hand: an accelerator if there is one.
 
     Args:
         network: Left as it is.
-        bf16: What an earlier call chose, so that work that is resumed ends as it would have; None to measure.
+        bf16: "auto" for bfloat16 where a short measurement finds it faster; True as an earlier call chose.
 
     Returns:
         The copy, and whether it works in bfloat16.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = bf16_gain(device) >= WORTH if bf16 is None else bf16
+    chosen = bf16_gain(device) >= WORTH if bf16 == "auto" else bf16
     prepared = prepare(copy.deepcopy(network).to(device))
     if chosen:
         narrow(prepared)

@@ -133,7 +133,7 @@ def remember_correction(setup: Setup, known: Followed, index: int, pixels: Tenso
 
 
 def look(setup: Setup, objects: dict[int, Followed], frame: Frame, cut: float) -> Look:
-    """Segments a frame; changes nothing but the objects' anchors, which are worked out once.
+    """Segments a frame; changes neither memory nor states: it may be thrown away.
 
     Args:
         setup: Of the session.
@@ -161,17 +161,15 @@ def look(setup: Setup, objects: dict[int, Followed], frame: Frame, cut: float) -
     for channel, (o, known) in enumerate(objects.items(), 1):
         mask, track = labels == channel, known.track
         area, centre, certainty = measured.place(mask, p[channel])
-        signals = Signals(cut if is_cut else 0.0, area, centre, certainty)
         if not setup.policy.watches:
-            track = replace(track, state="visible" if area > 0 else "absent", belief=certainty if area > 0 else 0.0)
-        elif o in wanted:
-            if area > 0:
-                found = measured.appearance(small, query.trunk, mask)
-                signals = replace(
-                    signals, **dict(zip(("colours", "likeness"), measured.alike(known.appearances, found)))
-                )
-            signals = replace(signals, match=matches[o][0])
-            track = advance(track, signals, setup.thresholds)
+            signals = Signals(0.0, area, centre, certainty)
+            sure = certainty if area > 0 else 1 - float(p[channel].max())
+            track = replace(track, state="visible" if area > 0 else "absent", belief=sure)
+        else:
+            found = measured.appearance(small, query.trunk, mask) if area > 0 else None
+            alike = measured.alike(known.appearances, found) if found else (0.0, 0.0)
+            signals = Signals(cut if is_cut else 0.0, area, centre, certainty, *alike, matches[o][0])
+            track = advance(track, signals, setup.thresholds) if o in wanted else track
         tracks[o] = track
         statuses.append(_status(setup, frame, o, known.track, track, signals, matches.get(o)))
     shown = [o for o in wanted if tracks[o].is_shown]
@@ -223,6 +221,8 @@ def _status(
     return ObjectStatus(frame.index, frame.seconds, object_id, track.state, confidence(track), area, scores)
 
 
-def is_calm(objects: dict[int, Followed], found: Look) -> bool:
+def is_calm(setup: Setup, objects: dict[int, Followed], found: Look) -> bool:
     """Whether so little happened between two segmented frames that those between them can be filled in."""
-    return not found.is_cut and all(is_steady(known.track, found.tracks[o]) for o, known in objects.items())
+    return not found.is_cut and all(
+        is_steady(known.track, found.tracks[o], setup.thresholds) for o, known in objects.items()
+    )

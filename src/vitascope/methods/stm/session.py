@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,14 @@ class _Held:
     cut: float
 
 
+class _Known(NamedTuple):
+    """A frame whose masks are known."""
+
+    seconds: float
+    labels: np.ndarray  # uint8 [H, W]
+    statuses: tuple[ObjectStatus, ...]
+
+
 class VideoObjectSession:
     """Follows objects from the masks of a frame through the frames that come, in the order in which they are given.
 
@@ -41,10 +49,12 @@ class VideoObjectSession:
         network: In eval mode; its weights say device and dtype.
         policy: What is remembered: `paper` is first, previous and every 5th frame, all of them; `first_previous` those
             two; `bounded` is `paper` with a constant number of frames; `default` is `bounded`, and looks out for shot
-            cuts, absence, occlusion and return: it shows and remembers nothing of an object that is away.
+            cuts, absence, occlusion and return: it shows nothing of an object that is away, and remembers only masks
+            that it believes (`states.py`).
         short_side: Pixels of the shorter side at which the network works; None for the frames' own.
         memory_every: Distance of kept frames.
         frame_stride: Every so many frames are segmented, those between are filled in where little happens.
+        thresholds: Of the states.
 
     Raises:
         ValueError: A parameter is out of its range.
@@ -85,7 +95,6 @@ class VideoObjectSession:
         self._now: Frame | None = None
         self._motion = 0.0
         self._held: list[_Held] = []
-        self._ready: list[tuple[float, np.ndarray]] = []
         self._statuses: tuple[ObjectStatus, ...] = ()
 
     @property
@@ -114,7 +123,8 @@ class VideoObjectSession:
             object_id: 1 to 254.
 
         Raises:
-            ValueError: Shapes, dtype or id are not as said, the mask is empty, or the frame is not the current one.
+            ValueError: Shapes, dtype or id are not as said, the mask is empty, the frame is not the current one, or frames
+                are held back.
         """
         mask = self._check_mask(self._check_frame(frame), mask)
         if not 1 <= object_id <= MOST_OBJECTS:
@@ -123,7 +133,7 @@ class VideoObjectSession:
             raise ValueError(f"object_id ({object_id}) is there already; remove it first, or correct it")
         if not mask.any():
             raise ValueError(f"mask of object {object_id} is empty; outline the object in at least one pixel")
-        self._flush()
+        self._check_nothing_held("add an object")
         now = self._now
         if now is None:
             pixels = frame.to(self._setup.device)
@@ -148,10 +158,11 @@ class VideoObjectSession:
             frame: uint8 `[3, H, W]`; needed for all frames but the latest one, whose pixels are still held.
 
         Raises:
-            ValueError: No such object or frame, the frame is not held any more, or shapes are not as said.
+            ValueError: No such object or frame, its pixels are not held any more, shapes are not as said, or frames are
+                held back.
         """
         known = self._object(object_id)
-        self._flush()
+        self._check_nothing_held("correct one")
         now = self._now
         if not 0 <= frame_index <= now.index:
             raise ValueError(f"frame_index ({frame_index}) must be between 0 and {now.index}, the latest frame")
@@ -170,10 +181,10 @@ class VideoObjectSession:
         """Forgets an object; its id is free again.
 
         Raises:
-            ValueError: No such object.
+            ValueError: No such object, or frames are held back.
         """
         self._object(object_id)
-        self._flush()
+        self._check_nothing_held("remove one")
         channel = 1 + list(self._objects).index(object_id)
         p = self._now.probabilities.clone()
         p[0] += p[channel]
@@ -203,18 +214,14 @@ class VideoObjectSession:
         before = self._held[-1].thumbnail if self._held else self._now.thumbnail
         cut, self._motion = measured.cut_score(before, thumbnail, self._motion, self._setup.thresholds)
         held = _Held(frame.to(self._setup.device), seconds, thumbnail, cut)
-        self._statuses = ()
         self._held.append(held)
-        if len(self._held) == self.frame_stride:
-            self._segment_held()
-        return self._take_ready()
+        known = self._segment_held() if len(self._held) == self.frame_stride else []
+        return self._masks(known)
 
     @torch.inference_mode()
     def finish(self) -> Masks:
         """The masks of the frames that are still held back; with `frame_stride` 1 there are none."""
-        self._statuses = ()
-        self._flush()
-        return self._take_ready()
+        return self._masks(self._flush())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the frames to come depend on: copies of tensors, and plain values that JSON takes.
@@ -250,7 +257,7 @@ class VideoObjectSession:
         """Takes over what `state` gave; what the session held is dropped."""
         parts = {name: part.to(self._setup.device, copy=True) for name, part in tensors.items()}
         self._motion, self._objects, self._now, self._held = float(plain["motion"]), {}, None, []
-        self._ready, self._statuses = [], ()
+        self._statuses = ()
         if "now" in plain:
             pixels = parts["now.pixels"]
             self._now = Frame(**plain["now"], pixels=pixels, probabilities=parts["now.probabilities"],
@@ -294,6 +301,10 @@ class VideoObjectSession:
             raise ValueError(f"mask holds {mask.max()}; it must be bool, or 0 and 1: give each object by itself")
         return mask.bool().to(self._setup.device)
 
+    def _check_nothing_held(self, what: str) -> None:
+        if self._held:
+            raise ValueError(f"{len(self._held)} frames are held back; call finish() for their masks, then {what}")
+
     def _object(self, object_id: int) -> Followed:
         if object_id not in self._objects:
             raise ValueError(f"object_id ({object_id}) must be one of those followed: {list(self._objects)}")
@@ -319,57 +330,45 @@ class VideoObjectSession:
         status = ObjectStatus(now.index, now.seconds, object_id, state, 1.0, area)
         self._statuses = (*(s for s in self._statuses if s.frame == now.index and s.object_id != object_id), status)
 
-    def _segment_held(self) -> None:
+    def _segment_held(self) -> list[_Known]:
         """Segments the frame that came last, and fills in those before it; or segments them all, where much happens."""
         held, now = self._held, self._now
         if len(held) == 1:
-            self._flush()
-            return
-        before = self._labels(now)
+            return self._flush()
         found = self._look(held[-1], now.index + len(held), max(one.cut for one in held))
-        if not is_calm(self._objects, found):
-            self._flush()
-            return
-        frames = [now.pixels, *(one.pixels for one in held)]
-        between = fill(before, self._labels(found.frame), [frame.cpu().numpy() for frame in frames])
-        for place, (one, labels) in enumerate(zip(held, between), 1):
-            self._ready.append((one.seconds, labels))
-            share = place / len(held)
-            self._statuses += tuple(_between(s, now.index + place, one.seconds, share) for s in found.statuses)
+        if not is_calm(self._setup, self._objects, found):
+            return self._flush()
+        frames = [frame.cpu().numpy() for frame in (now.pixels, *(one.pixels for one in held))]
+        filled = fill(self._labels(now), self._labels(found.frame), frames)
+        known = []
+        for index, (one, labels) in enumerate(zip(held, filled), now.index + 1):
+            statuses = (replace(s, frame=index, seconds=one.seconds, scores={"filled": 1.0}) for s in found.statuses)
+            known.append(_Known(one.seconds, labels, tuple(statuses)))
         self._held = []
-        self._commit(found)
+        return [*known, self._commit(found)]
 
-    def _flush(self) -> None:
+    def _flush(self) -> list[_Known]:
         """Segments each of the frames that are held back."""
         held, self._held = self._held, []
-        for one in held:
-            self._commit(self._look(one, self._now.index + 1, one.cut))
+        return [self._commit(self._look(one, self._now.index + 1, one.cut)) for one in held]
 
     def _look(self, held: _Held, index: int, cut: float) -> Look:
         remember_frame(self._setup, self._objects, self._now)
         nothing = self._now.probabilities[:0]
         return look(self._setup, self._objects, Frame(index, held.seconds, held.pixels, nothing, held.thumbnail), cut)
 
-    def _commit(self, found: Look) -> None:
+    def _commit(self, found: Look) -> _Known:
         self._now = found.frame
         for object_id, known in self._objects.items():
             known.track = found.tracks[object_id]
             if found.is_cut:
                 known.bank.drop_previous()  # its premise, that little moved, is gone
-        self._ready.append((found.frame.seconds, self._labels(found.frame)))
-        self._statuses += found.statuses
+        return _Known(found.frame.seconds, self._labels(found.frame), found.statuses)
 
     def _labels(self, frame: Frame) -> np.ndarray:
         return labels_of(frame.probabilities, self.object_ids, tuple(frame.pixels.shape[1:]))
 
-    def _take_ready(self) -> Masks:
-        ready, self._ready = self._ready, []
-        times = np.array([seconds for seconds, _ in ready], np.float64)
-        if not ready:
-            return Masks(np.zeros((0, *self._now.pixels.shape[1:]), np.uint8), times)
-        return Masks(np.stack([labels for _, labels in ready]), times)
-
-
-def _between(status: ObjectStatus, index: int, seconds: float, share: float) -> ObjectStatus:
-    """Of a frame that was filled in: that of the segmented frame after it."""
-    return replace(status, frame=index, seconds=seconds, scores={**status.scores, "filled": 1.0})
+    def _masks(self, known: list[_Known]) -> Masks:
+        self._statuses = tuple(status for one in known for status in one.statuses)
+        labels = [one.labels for one in known] or np.zeros((0, *self._now.pixels.shape[1:]), np.uint8)
+        return Masks(np.stack(labels) if known else labels, np.array([one.seconds for one in known], np.float64))

@@ -46,10 +46,9 @@ def keep_objects(
 
     Example:
         >>> masks = np.array([[[7, 7, 0]], [[7, 9, 255]]], np.uint8)
-        >>> keep_objects(masks, 2, 1, np.random.default_rng(0))
-        (array([[[1, 1, 0]],
-        <BLANKLINE>
-               [[1, 0, 255]]], dtype=uint8), 1)
+        >>> labels, count = keep_objects(masks, 2, 1, np.random.default_rng(0))
+        >>> labels.tolist(), count
+        ([[[1, 1, 0]], [[1, 0, 255]]], 1)
     """
     ids, counts = np.unique(masks[0], return_counts=True)
     shown = [i for i, count in zip(ids, counts, strict=True) if i not in (0, VOID) and count >= min_pixels]
