@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vitascope.methods.stm.memory import POLICIES, Bank, Policy, remember, room, victim
+from vitascope.methods.stm.memory import POLICIES, Bank, Policy, kind_of, remember, room, victim
 from vitascope.methods.stm.read import attend
 
 TOKENS = (2, 3)
@@ -14,11 +14,17 @@ def memory(frame: int, width: int = 4, dtype=torch.float32):
     return keys, values, torch.full(TOKENS, float(frame % 2))
 
 
-def followed(policy: str | Policy, num_frames: int, every: int = 5) -> Bank:
+def write(bank: Bank, policy: Policy, frame: int, is_given: bool, every: int, *parts) -> None:
+    """As a session does."""
+    kind = "given" if is_given else kind_of(policy, bank.frames, bank.kinds, frame, every)
+    if kind is not None:
+        remember(bank, policy, frame, kind, *parts)
+
+
+def followed(policy: str, num_frames: int, every: int = 5) -> Bank:
     bank = Bank()
     for frame in range(num_frames):
-        chosen = POLICIES[policy] if isinstance(policy, str) else policy
-        remember(bank, chosen, frame, frame == 0, every, *memory(frame))
+        write(bank, POLICIES[policy], frame, frame == 0, every, *memory(frame))
     return bank
 
 
@@ -33,6 +39,12 @@ def test_the_paper_s_schedule_holds_as_many_frames_as_its_formula_says(every):
 def test_first_and_previous_are_all_that_policy_holds():
     assert sorted(followed("first_previous", 30).frames) == [0, 29]
     assert followed("first_previous", 30).capacity == 2
+
+
+def test_the_default_holds_no_previous_frame():
+    assert sorted(followed("default", 13).frames) == [0, 5, 10]
+    assert followed("default", 400).kinds.count("kept") == POLICIES["default"].most_kept
+    assert followed("default", 400).capacity == POLICIES["default"].most_kept + 1
 
 
 def test_bounded_is_the_paper_s_until_its_cap_and_constant_from_there():
@@ -59,7 +71,7 @@ def test_what_bounded_keeps_of_a_long_past_is_spread_over_all_of_it(length):
 def test_given_frames_are_never_evicted_nor_overwritten():
     bank = Bank()
     for frame in range(300):
-        remember(bank, POLICIES["bounded"], frame, frame in (0, 7, 100), 5, *memory(frame))
+        write(bank, POLICIES["bounded"], frame, frame in (0, 7, 100), 5, *memory(frame))
     assert sorted(f for f, kind in zip(bank.frames, bank.kinds) if kind == "given") == [0, 7, 100]
     for frame in (0, 7, 100):
         tokens = bank.tokens(("given",))
@@ -69,7 +81,7 @@ def test_given_frames_are_never_evicted_nor_overwritten():
 def test_a_frame_that_is_given_later_takes_the_slot_of_the_same_frame():
     bank = followed("paper", 12)
     keys, values, _ = memory(77)
-    remember(bank, POLICIES["paper"], 5, True, 5, keys, values, torch.zeros(TOKENS))
+    write(bank, POLICIES["paper"], 5, True, 5, keys, values, torch.zeros(TOKENS))
     slot = bank.frames.index(5)
     assert bank.frames.count(5) == 1 and bank.kinds[slot] == "given"
     assert torch.equal(bank.tokens().keys[0].unflatten(1, (len(bank), 6))[:, slot], keys.flatten(1))
@@ -86,7 +98,7 @@ def test_tokens_are_views_in_the_order_of_the_slots():
         assert torch.equal(tokens.values[0, :, 6 * slot : 6 * slot + 6], values.flatten(1))
         assert torch.equal(tokens.coverage[0, 0, 6 * slot : 6 * slot + 6], coverage.flatten())
     before = bank.tokens().keys.data_ptr()
-    remember(bank, POLICIES["paper"], 7, False, 5, *memory(7))
+    write(bank, POLICIES["paper"], 7, False, 5, *memory(7))
     assert bank.tokens().keys.data_ptr() == before, "the bank was copied"
 
 
@@ -103,8 +115,8 @@ def test_merging_equal_tokens_changes_no_read():
     bank, full = Bank(), Bank()
     for frame in (0, 5, 10, 15, 20, 25):
         part = memory(0) if frame == 0 else (keys, values, coverage)
-        remember(bank, policy, frame, frame == 0, 5, *part)
-        remember(full, POLICIES["paper"], frame, frame == 0, 5, *part)
+        write(bank, policy, frame, frame == 0, 5, *part)
+        write(full, POLICIES["paper"], frame, frame == 0, 5, *part)
     assert len(bank) == 5 and len(full) == 6 and bank.is_merged
     query = torch.randn(1, 4, 9, generator=torch.Generator().manual_seed(1))
     one, all_of_them = bank.tokens(), full.tokens()
@@ -118,9 +130,9 @@ def test_merging_equal_tokens_changes_no_read():
 def test_the_state_of_a_bank_gives_the_same_bank():
     bank, other = followed("bounded", 60), Bank()
     tensors, plain = bank.state()
-    remember(bank, POLICIES["bounded"], 60, False, 5, *memory(60))  # copies, so this does not touch them
+    write(bank, POLICIES["bounded"], 60, False, 5, *memory(60))  # copies, so this does not touch them
     other.load_state(tensors, plain)
-    remember(other, POLICIES["bounded"], 60, False, 5, *memory(60))
+    write(other, POLICIES["bounded"], 60, False, 5, *memory(60))
     assert other.frames == bank.frames and other.kinds == bank.kinds and other.capacity == bank.capacity
     for a, b in zip(bank.tokens(), other.tokens()):
         assert (a is None and b is None) or (torch.equal(a, b) and a.stride() == b.stride())
@@ -129,7 +141,7 @@ def test_the_state_of_a_bank_gives_the_same_bank():
 def test_half_precision_stays_half():
     bank = Bank()
     for frame in range(3):
-        remember(bank, POLICIES["bounded"], frame, frame == 0, 5, *memory(frame, dtype=torch.bfloat16))
+        write(bank, POLICIES["bounded"], frame, frame == 0, 5, *memory(frame, dtype=torch.bfloat16))
     assert bank.tokens().keys.dtype == bank.tokens().values.dtype == torch.bfloat16
 
 

@@ -1,6 +1,7 @@
 """The session on films whose truth is known, with a network that tells objects by colour (`colours.py`)."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from colours import BLUE, GREEN, RED, YELLOW, ColourNetwork, film, square
 
 from vitascope.methods.stm.light import LightSTM
+from vitascope.methods.stm.memory import POLICIES
 from vitascope.methods.stm.session import VideoObjectSession
 
 START = film(((1, 1), RED))
@@ -142,13 +144,13 @@ def test_a_frame_is_encoded_once_for_segmenting_and_remembering_it():
     assert network.queries == 7
 
 
-def test_bounded_and_default_are_the_paper_s_while_nothing_must_go_and_nothing_happens():
+def test_bounded_is_the_paper_s_while_nothing_must_go_and_default_leaves_out_the_previous_frame():
     frames = [film(((1, 1 + t // 12), RED)) for t in range(45)]
     masks = {}
     for policy in ("paper", "bounded", "default"):
         session = started(policy)
         masks[policy] = [mask for _, mask in run(session, *frames)]
-        assert remembered(session) == [*range(0, 45, 5), 44][: len(remembered(session))]
+        assert remembered(session) == [*range(0, 45, 5), *[44] * (policy != "default")]
     assert np.array_equal(masks["paper"], masks["bounded"]) and np.array_equal(masks["paper"], masks["default"])
 
 
@@ -175,15 +177,13 @@ def test_an_object_that_leaves_is_absent_and_comes_back():
 
 
 def test_nothing_is_remembered_while_the_object_is_away():
-    session = started()
-    run(session, *small_motion(7))
-    network, before = session._setup.network, remembered(session)
-    run(session, film())  # frame 7 was still visible, and is remembered before frame 8 is segmented
-    known = remembered(session)
+    session = started(memory_every=1)
+    run(session, *small_motion(5))
+    network = session._setup.network
+    run(session, film())  # frame 5 was still visible, and is remembered before frame 6 is segmented
     count = network.memorised
     run(session, *[film()] * 40)
-    assert remembered(session) == known and network.memorised == count
-    assert set(known) - set(before) <= {7}
+    assert remembered(session) == [0, 1, 2, 3, 4, 5] and network.memorised == count
 
 
 def test_an_absent_object_costs_no_decoding():
@@ -223,7 +223,8 @@ def test_through_a_cut_to_a_place_with_the_object_it_is_found_at_once():
     assert all((mask == square(3, 4).numpy()).all() for _, mask in found)
 
 
-def test_at_a_cut_the_previous_frame_is_forgotten_and_the_kept_ones_stay():
+def test_at_a_cut_the_previous_frame_is_forgotten_and_the_kept_ones_stay(monkeypatch):
+    monkeypatch.setitem(POLICIES, "default", replace(POLICIES["default"], has_previous=True))
     session = started()
     run(session, *small_motion(8))
     assert remembered(session) == [0, 5, 7]
@@ -250,7 +251,7 @@ def test_each_object_has_its_own_state():
         masks = session.step(film(((0, 0), RED))).masks
     assert {status.object_id: status.state for status in session.status} == {1: "visible", 2: "absent"}
     assert set(np.unique(masks)) == {0, 1}
-    assert 2 not in remembered(session, 2)[-1:] and max(remembered(session, 1)) == session.frame_index - 1
+    assert 2 not in remembered(session, 2)[-1:] and max(remembered(session, 1)) == 10
 
 
 def test_the_confidence_of_an_absence_falls_when_something_like_the_object_is_there():

@@ -22,7 +22,7 @@ def bank_of(*frames) -> Bank:
     for number, (frame, mask) in enumerate(frames):
         query = NETWORK.encode_query(frame_of(frame))
         keys, values = NETWORK.encode_memory(frame_of(frame), mask[None, None].float(), None, query)
-        remember(bank, POLICIES["default"], number, True, 5, keys[0], values[0], values[0, 0])
+        remember(bank, POLICIES["default"], number, "given", keys[0], values[0], values[0, 0])
     return bank
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitascope.methods.stm import signals as measured
-from vitascope.methods.stm.memory import Bank, Policy, remember
+from vitascope.methods.stm.memory import Bank, Kind, Policy, kind_of, remember
 from vitascope.methods.stm.model import STRIDE, MaskNetwork, Query, aggregate, crop, pad
 from vitascope.methods.stm.sizes import small_frame
 from vitascope.methods.stm.states import (
@@ -75,11 +75,8 @@ class Look:
 
 def remember_frame(setup: Setup, objects: dict[int, Followed], now: Frame) -> None:
     """Writes a frame into the banks of the objects that are to remember it; a second call does nothing."""
-    chosen = [
-        channel
-        for channel, known in enumerate(objects.values())
-        if known.is_given or not setup.policy.watches or is_remembered(known.track, setup.thresholds)
-    ]
+    kinds = {channel: _kind(setup, known, now.index) for channel, known in enumerate(objects.values())}
+    chosen = [channel for channel, kind in kinds.items() if kind is not None]
     if now.is_remembered or not chosen:
         return
     small = small_frame(now.pixels, setup.short_side, setup.dtype)
@@ -102,8 +99,17 @@ def remember_frame(setup: Setup, objects: dict[int, Followed], now: Frame) -> No
                 remember_given(setup, known, now.index, memory, small, now.probabilities[1 + channel], now.query)
                 known.is_given = False
             else:
-                remember(known.bank, setup.policy, now.index, False, setup.memory_every, *memory)
+                remember(known.bank, setup.policy, now.index, kinds[channel], *memory)
     now.is_remembered = True
+
+
+def _kind(setup: Setup, known: Followed, index: int) -> Kind | None:
+    """What the latest frame is to be in an object's memory."""
+    if known.is_given:
+        return "given"
+    if setup.policy.watches and not is_remembered(known.track, setup.thresholds):
+        return None
+    return kind_of(setup.policy, known.bank.frames, known.bank.kinds, index, setup.memory_every)
 
 
 def remember_given(
@@ -116,7 +122,7 @@ def remember_given(
     query: Query | None,
 ) -> None:
     """Writes a frame whose mask a person drew, for good, and takes note of what the object looks like there."""
-    remember(known.bank, setup.policy, index, True, setup.memory_every, *memory)
+    remember(known.bank, setup.policy, index, "given", *memory)
     known.given = None
     if setup.policy.watches and bool(mask.any()):
         known.appearances.append(measured.appearance(small, query.trunk, mask))

@@ -22,7 +22,8 @@ class Policy:
     """Which frames are remembered.
 
     Attributes:
-        keeps: Whether every `memory_every`-th frame is kept, or only the given ones and the previous one.
+        keeps: Whether every `memory_every`-th frame is kept, beside the given ones.
+        has_previous: Whether the frame before is always remembered too, until the next one.
         most_kept: How many kept frames a bank may hold; None for any number.
         merges: What becomes of a frame that must go: its tokens are merged into those of other kept frames that are
             like them, with a count (spec 6.5c), or they are dropped.
@@ -30,6 +31,7 @@ class Policy:
     """
 
     keeps: bool = True
+    has_previous: bool = True
     most_kept: int | None = None
     merges: bool = False
     watches: bool = False
@@ -44,7 +46,7 @@ POLICIES: dict[str, Policy] = {
     "paper": Policy(),
     "first_previous": Policy(keeps=False),
     "bounded": Policy(most_kept=MOST_KEPT),
-    "default": Policy(most_kept=MOST_KEPT, watches=True),
+    "default": Policy(has_previous=False, most_kept=MOST_KEPT, watches=True),
 }
 
 
@@ -200,9 +202,8 @@ class Bank:
 
 def room(policy: Policy, num_given: int = 1) -> int:
     """Frames that a bank holds from the start: all it can need, or a few where the policy sets no bound."""
-    if not policy.keeps:
-        return num_given + 1
-    return num_given + 8 if policy.most_kept is None else num_given + policy.most_kept + 1
+    most = 8 if policy.most_kept is None else policy.most_kept
+    return num_given + policy.keeps * most + policy.has_previous
 
 
 def victim(frames: list[int], kinds: list[Kind]) -> int:
@@ -228,39 +229,39 @@ def victim(frames: list[int], kinds: list[Kind]) -> int:
     return min(gaps, key=lambda slot: (gaps[slot], frames[slot]))
 
 
-def is_kept(policy: Policy, frames: list[int], kinds: list[Kind], frame: int, every: int) -> bool:
-    """Whether a frame is to be kept: `every` frames after the latest one that is given or kept (spec 1.8).
+def kind_of(policy: Policy, frames: list[int], kinds: list[Kind], frame: int, every: int) -> Kind | None:
+    """What a frame that is not given is to be: kept, `every` frames after the latest one that is given or kept (spec 1.8).
+
+    Returns:
+        None when it is not to be remembered.
 
     Example:
-        >>> is_kept(POLICIES["paper"], [0, 5, 9], ["given", "kept", "previous"], 10, every=5)
-        True
+        >>> [kind_of(POLICIES["paper"], [0, 5], ["given", "kept"], frame, every=5) for frame in (9, 10)]
+        ['previous', 'kept']
     """
     latest = max((f for f, kind in zip(frames, kinds, strict=True) if kind != "previous"), default=None)
-    return policy.keeps and (latest is None or frame - latest >= every)
+    if policy.keeps and (latest is None or frame - latest >= every):
+        return "kept"
+    return "previous" if policy.has_previous else None
 
 
 def remember(
-    bank: Bank, policy: Policy, frame: int, is_given: bool, every: int, keys: Tensor, values: Tensor, coverage: Tensor
+    bank: Bank, policy: Policy, frame: int, kind: Kind, keys: Tensor, values: Tensor, coverage: Tensor
 ) -> None:
-    """Writes a frame into a bank as the policy says; the previous frame's slot is used again.
+    """Writes a frame into a bank; the previous frame's slot is used again.
 
     Args:
         bank: Of one object.
-        policy: What is kept.
+        policy: How much is kept.
         frame: Frame index.
-        is_given: A person drew its mask.
-        every: Distance of kept frames.
+        kind: What the frame is.
         keys: `[Ck, h, w]`.
         values: `[Cv, h, w]`.
         coverage: `[h, w]`.
     """
-    bank.reserve(room(policy, max(1, bank.kinds.count("given") + is_given)), keys, values)
-    if is_given:
-        kind: Kind = "given"
-    else:
-        kind = "kept" if is_kept(policy, bank.frames, bank.kinds, frame, every) else "previous"
+    bank.reserve(room(policy, max(1, bank.kinds.count("given") + (kind == "given"))), keys, values)
     bank.drop_previous()
-    slot = bank.frames.index(frame) if is_given and frame in bank.frames else len(bank)
+    slot = bank.frames.index(frame) if kind == "given" and frame in bank.frames else len(bank)
     if kind == "kept" and policy.most_kept is not None and bank.kinds.count("kept") >= policy.most_kept:
         slot = victim(bank.frames, bank.kinds)
         if policy.merges:
