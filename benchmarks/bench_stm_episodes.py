@@ -1,6 +1,6 @@
 """Long episodes of the objects world: does a session lose its object, find it again, and show nothing while it is away?
 
-Six kinds of episodes with exact masks, 128 pixels, 8 frames a second; the object is followed from one mask.
+Seven kinds of episodes with exact masks, 128 pixels, 8 frames a second; the object is followed from one mask.
 
 | kind | what happens |
 | --- | --- |

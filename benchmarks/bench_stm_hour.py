@@ -25,6 +25,7 @@ import torch
 from bench_stm_episodes import load
 
 from vitascope.datasets.worlds.objects import ObjectsWorld
+from vitascope.methods.stm.fast import prepare
 from vitascope.methods.stm.session import VideoObjectSession
 from vitascope.video.reader import VideoReader
 from vitascope.video.writer import VideoWriter
@@ -75,7 +76,7 @@ def main() -> None:
 
 
 def run(folder: Path, options: argparse.Namespace) -> None:
-    session = VideoObjectSession(load(options.weights))
+    session = VideoObjectSession(prepare(load(options.weights), bf16="auto"))
     peaks, states, began = [], {}, time.perf_counter()
     for t, frame in enumerate(stream(folder / "film.mp4", options.minutes)):
         if t == 0:

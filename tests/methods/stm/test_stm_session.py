@@ -145,13 +145,19 @@ def test_a_frame_is_encoded_once_for_segmenting_and_remembering_it():
 
 
 def test_bounded_is_the_paper_s_while_nothing_must_go_and_default_leaves_out_the_previous_frame():
-    frames = [film(((1, 1 + t // 12), RED)) for t in range(45)]
+    frames = [START] * 45
     masks = {}
     for policy in ("paper", "bounded", "default"):
         session = started(policy)
         masks[policy] = [mask for _, mask in run(session, *frames)]
         assert remembered(session) == [*range(0, 45, 5), *[44] * (policy != "default")]
     assert np.array_equal(masks["paper"], masks["bounded"]) and np.array_equal(masks["paper"], masks["default"])
+
+
+def test_a_frame_in_which_the_object_has_moved_is_kept_at_once():
+    session = started(memory_every=100)
+    run(session, *[START] * 4, film(((1, 2), RED)), *[film(((1, 2), RED))] * 4)
+    assert remembered(session) == [0, 5]
 
 
 def test_memory_is_constant_under_the_bounded_policies():
@@ -177,13 +183,13 @@ def test_an_object_that_leaves_is_absent_and_comes_back():
 
 
 def test_nothing_is_remembered_while_the_object_is_away():
-    session = started(memory_every=1)
+    session = started()
     run(session, *small_motion(5))
     network = session._setup.network
     run(session, film())  # frame 5 was still visible, and is remembered before frame 6 is segmented
     count = network.memorised
     run(session, *[film()] * 40)
-    assert remembered(session) == [0, 1, 2, 3, 4, 5] and network.memorised == count
+    assert remembered(session) == [0, 2, 3, 4, 5] and network.memorised == count
 
 
 def test_an_absent_object_costs_no_decoding():
@@ -226,7 +232,7 @@ def test_through_a_cut_to_a_place_with_the_object_it_is_found_at_once():
 def test_at_a_cut_the_previous_frame_is_forgotten_and_the_kept_ones_stay(monkeypatch):
     monkeypatch.setitem(POLICIES, "default", replace(POLICIES["default"], has_previous=True))
     session = started()
-    run(session, *small_motion(8))
+    run(session, *[START] * 8)
     assert remembered(session) == [0, 5, 7]
     run(session, film(((2, 3), YELLOW), ground=BLUE))
     assert remembered(session) == [0, 5]
@@ -251,7 +257,7 @@ def test_each_object_has_its_own_state():
         masks = session.step(film(((0, 0), RED))).masks
     assert {status.object_id: status.state for status in session.status} == {1: "visible", 2: "absent"}
     assert set(np.unique(masks)) == {0, 1}
-    assert 2 not in remembered(session, 2)[-1:] and max(remembered(session, 1)) == 10
+    assert 2 not in remembered(session, 2)[-1:] and max(remembered(session, 1)) >= 10
 
 
 def test_the_confidence_of_an_absence_falls_when_something_like_the_object_is_there():

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from vitascope.methods.stm.states import (
     advance,
     belief,
     confidence,
+    has_moved,
     is_remembered,
     is_steady,
     z_score,
@@ -148,6 +150,16 @@ def test_only_masks_of_visible_objects_that_are_well_believed_are_remembered():
     assert not is_remembered(advance(known(), BETWEEN, T), T)
     assert not is_remembered(advance(known("absent", is_shown=False), GOOD, T), T), "it was accepted once only"
     assert not is_remembered(advance(known(), GONE, T), T)
+
+
+def test_an_object_has_moved_when_its_place_or_its_size_is_another_than_in_the_latest_kept_frame():
+    track = replace(known(), kept_area=0.1, kept_centre=(0.5, 0.5))
+    radius = math.sqrt(0.1 / math.pi)
+    assert not has_moved(track, T)
+    assert not has_moved(replace(track, centre=(0.5, 0.5 + 0.9 * T.moved * radius)), T)
+    assert has_moved(replace(track, centre=(0.5, 0.5 + 1.1 * T.moved * radius)), T)
+    assert has_moved(replace(track, kept_area=0.2), T)
+    assert has_moved(replace(track, kept_area=0.0), T), "no frame was kept"
 
 
 def test_a_track_goes_through_json_unchanged():

@@ -19,6 +19,7 @@ from vitascope.methods.stm.states import (
     Track,
     advance,
     confidence,
+    has_moved,
     is_remembered,
     is_steady,
     z_score,
@@ -100,6 +101,8 @@ def remember_frame(setup: Setup, objects: dict[int, Followed], now: Frame) -> No
                 known.is_given = False
             else:
                 remember(known.bank, setup.policy, now.index, kinds[channel], *memory)
+            if kinds[channel] != "previous":
+                known.track = replace(known.track, kept_area=known.track.area, kept_centre=known.track.centre)
     now.is_remembered = True
 
 
@@ -107,9 +110,11 @@ def _kind(setup: Setup, known: Followed, index: int) -> Kind | None:
     """What the latest frame is to be in an object's memory."""
     if known.is_given:
         return "given"
-    if setup.policy.watches and not is_remembered(known.track, setup.thresholds):
+    t, bank = setup.thresholds, known.bank
+    if setup.policy.watches and not is_remembered(known.track, t):
         return None
-    return kind_of(setup.policy, known.bank.frames, known.bank.kinds, index, setup.memory_every)
+    moved = setup.policy.watches and has_moved(known.track, t)
+    return kind_of(setup.policy, bank.frames, bank.kinds, index, setup.memory_every, moved)
 
 
 def remember_given(
@@ -139,7 +144,7 @@ def remember_correction(setup: Setup, known: Followed, index: int, pixels: Tenso
 
 
 def look(setup: Setup, objects: dict[int, Followed], frame: Frame, cut: float) -> Look:
-    """Segments a frame; changes neither memory nor states: it may be thrown away.
+    """Segments a frame; changes neither memory nor states: what was found may be thrown away.
 
     Args:
         setup: Of the session.

@@ -44,6 +44,7 @@ class Thresholds:
         0.9  # belief from which the mask of a visible object is remembered; of 0.3 to 0.95 the best on new
     )
     # episodes (J&F .757, .735 at 0.8) and near the best on DAVIS train at 240p (J .629, .613 at 0.3; policy `paper`: .537)
+    moved: float = 0.4  # from the place of the latest frame that was kept, in radii, from which another is kept
     show: float = 0.03  # belief from which what is left of an object, where it was, is still shown
     jump: float = 3.0  # way of the centre from one frame to the next, in radii of a disc of the object's area
     margin: float = (
@@ -80,6 +81,8 @@ class Track:
     belief: float = 1.0  # in the latest mask that was decoded
     area: float = 0.0
     centre: tuple[float, float] = (0.5, 0.5)
+    kept_area: float = 0.0  # this and the next one are those of the latest frame that was kept
+    kept_centre: tuple[float, float] = (0.5, 0.5)
     accepted: int = 0  # frames in the means
     match_mean: float = 0.0
     match_variance: float = 0.0
@@ -93,7 +96,7 @@ class Track:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Track:
-        return cls(**{**plain, "centre": tuple(plain["centre"])})
+        return cls(**{**plain, "centre": tuple(plain["centre"]), "kept_centre": tuple(plain["kept_centre"])})
 
 
 MEMORY_FRAMES = 50  # over which the running means forget
@@ -178,6 +181,19 @@ def advance(track: Track, signals: Signals, t: Thresholds) -> Track:
 def is_remembered(track: Track, t: Thresholds) -> bool:
     """Whether the mask of the latest frame is fit to be learned from."""
     return track.state == "visible" and track.belief >= t.remember
+
+
+def has_moved(track: Track, t: Thresholds) -> bool:
+    """Whether an object is elsewhere, or of another size, than in the latest frame that was kept.
+
+    How often memory is renewed matters: each time adds the errors of a mask, and each time left out leaves the object to
+    move on. What counts is how far it moved, not how many frames, which depends on their rate.
+    """
+    if track.kept_area == 0:
+        return True
+    area = max(track.area, t.min_area)
+    way = math.dist(track.centre, track.kept_centre) / math.sqrt(area / math.pi)
+    return way + abs(math.log(area / max(track.kept_area, t.min_area))) > t.moved
 
 
 def is_steady(before: Track, after: Track, t: Thresholds) -> bool:
