@@ -30,9 +30,11 @@ sys.path.insert(0, str(ROOT / "tests" / "methods" / "stm"))
 from literal_stm import LiteralSTM, calm_weights, scene  # noqa: E402
 
 from vitascope.methods.stm import load_official  # noqa: E402
-from vitascope.methods.stm.fast import bf16_gain, decode_region, prepare  # noqa: E402
+from vitascope.methods.stm.fast import bf16_gain, prepare  # noqa: E402
 from vitascope.methods.stm.light import LightSTM  # noqa: E402
+from vitascope.methods.stm.memory import Tokens  # noqa: E402
 from vitascope.methods.stm.model import MaskNetwork, pad  # noqa: E402
+from vitascope.methods.stm.region import decode_region  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "bench_stm.json"
 OBJECTS, CHANNELS = 3, 11
@@ -76,11 +78,14 @@ class Ours:
 
 @torch.no_grad()
 def measure_region(network: MaskNetwork, frame: Tensor, rounds: int) -> dict[str, float]:
-    """Decoding of one object in a box of a ninth of the frame, skips included, beside decoding of the whole."""
+    """Reading and decoding one object in a box of a ninth of the frame, skips included, beside the whole frame."""
     frame = pad(frame)
     height, width = frame.shape[-2:]
     box = (width // 3, height // 3, 2 * width // 3, 2 * height // 3)
-    read = torch.randn(1, network.value_width, height // 16, width // 16)
+    tokens = 10 * (height // 16) * (width // 16)
+    key_width = network.encode_query(frame).key.shape[1]
+    keys, values = torch.randn(1, key_width, tokens), torch.randn(1, network.value_width, tokens)
+    memory = Tokens(keys, values, None, torch.ones(1, 1, tokens))
     seconds: dict[str, list[float]] = {"whole": [], "region": []}
     decoded = {}
     for _ in range(rounds):
@@ -88,9 +93,9 @@ def measure_region(network: MaskNetwork, frame: Tensor, rounds: int) -> dict[str
             query = network.encode_query(frame)
             start = time.process_time()
             if name == "whole":
-                decoded[name] = network.foreground(read, query)
+                decoded[name] = network.foreground(network.read(keys, values, query.key), query)
             else:
-                decoded[name] = decode_region(network, read, query, box)
+                decoded[name] = decode_region(network, memory, query, box)
             seconds[name].append(time.process_time() - start)
     inside = (slice(None), slice(box[1], box[3]), slice(box[0], box[2]))
     changed = (decoded["whole"][inside] > 0.5) != (decoded["region"][inside] > 0.5)

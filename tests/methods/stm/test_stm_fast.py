@@ -7,7 +7,6 @@ from torch import nn
 
 from vitascope.methods.stm import fast, load_official
 from vitascope.methods.stm.light import LightSTM
-from vitascope.methods.stm.model import pad
 from vitascope.methods.stm.read import has_onednn, product
 
 
@@ -116,42 +115,3 @@ def test_products_by_onednn_are_products_and_step_aside_for_gradients():
     a.requires_grad_()
     product(a, b).sum().backward()
     torch.testing.assert_close(a.grad, b.sum(0).expand(7, -1), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("box", [(40, 35, 90, 60), (0, 0, 16, 16), (100, 0, 192, 80)])
-def test_a_region_with_all_its_context_is_decoded_exactly(network, box):
-    network.double()
-    frames, _ = scene(1, 160, 192, 1, 2, torch.float64)
-    with torch.no_grad():
-        query = network.encode_query(frames)
-        read = torch.randn(2, network.value_width, 10, 12, dtype=torch.float64)
-        whole = network.foreground(read, network.encode_query(frames))
-        region = fast.decode_region(network, read, query, box, context=7)
-        rough = fast.decode_region(network, read, network.encode_query(frames), box, context=2)
-    x0, y0, x1, y1 = box[0] // 16 * 16, box[1] // 16 * 16, -(-box[2] // 16) * 16, -(-box[3] // 16) * 16
-    inside = torch.zeros(160, 192, dtype=torch.bool)
-    inside[y0:y1, x0:x1] = True
-    torch.testing.assert_close(region[:, inside], whole[:, inside], rtol=0, atol=1e-9)
-    assert not region[:, ~inside].any() and not rough[:, ~inside].any()
-    assert 0 < (rough - whole)[:, inside].abs().mean() < 0.05
-
-
-def test_a_region_computes_skips_for_itself_alone_unless_they_are_there():
-    network, sizes = load_official(calm_weights()), []
-    network.Decoder.RF2.convFS.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[-2:]))
-    with torch.no_grad():
-        read, frame = torch.randn(1, 512, 10, 12), torch.rand(1, 3, 160, 192)
-        fast.decode_region(network, read, network.encode_query(frame), (80, 80, 96, 96), context=1)
-        query = network.encode_query(frame)
-        assert query.skips[1].shape[-2:] == (40, 48)
-        fast.decode_region(network, read, query, (80, 80, 96, 96), context=1)
-    assert sizes == [(12, 12), (40, 48)]
-
-
-@pytest.mark.parametrize("box", [(0, 0, 0, 16), (-1, 0, 16, 16), (0, 0, 16, 49)])
-def test_a_box_outside_the_frame_is_refused(box):
-    network = random_light()
-    with torch.no_grad():
-        query = network.encode_query(pad(torch.rand(1, 3, 40, 60)))
-        with pytest.raises(ValueError, match="must lie within the padded frame, 64 x 48 pixels"):
-            fast.decode_region(network, torch.randn(1, 192, 3, 4), query, box)

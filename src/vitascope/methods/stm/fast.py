@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vitascope.methods.stm.model import STRIDE, MaskNetwork, Query
+from vitascope.methods.stm.model import MaskNetwork
 from vitascope.methods.stm.read import has_onednn
 from vitascope.methods.stm.resnet50 import Bottleneck
 
-CONTEXT = 3  # tokens; see `decode_region`
 WORTH = 1.3  # bfloat16 must be this many times as fast as float32 to be chosen by measurement
 
 
@@ -125,45 +124,6 @@ def narrow(network: nn.Module) -> None:
 
 def _cast(module: nn.Conv2d, inputs: tuple[Tensor]) -> tuple[Tensor]:
     return (inputs[0].to(module.weight.dtype),)
-
-
-def decode_region(
-    network: MaskNetwork, read: Tensor, query: Query, box: tuple[int, int, int, int], context: int = CONTEXT
-) -> Tensor:
-    """Decode only a part of a frame, where its objects can be: an approximation of `network.foreground`.
-
-    If the query's skips were not asked for before, they are computed for that part alone. Objects far from each other are
-    decoded faster one by one, after a look at `query.skips`, which they then share.
-
-    Args:
-        network: Of any size.
-        read: `[O, Cv, h, w]`, read from memory for the whole frame.
-        query: Of the frame.
-        box: `x0, y0, x1, y1` in pixels of the padded frame, e.g. around the previous masks and with room to move; enlarged
-            to whole tokens of 16 pixels.
-        context: Tokens beyond the box on every side that are decoded with it; from 7 on nothing changes within the box.
-
-    Returns:
-        Probabilities `[O, H, W]`, 0 outside the box.
-
-    Raises:
-        ValueError: The box is empty or not within the frame.
-    """
-    height, width = read.shape[-2:]
-    x0, y0, x1, y1 = box
-    if not (0 <= x0 < x1 <= width * STRIDE and 0 <= y0 < y1 <= height * STRIDE):
-        raise ValueError(
-            f"box {tuple(box)} must lie within the padded frame, {width * STRIDE} x {height * STRIDE} pixels"
-        )
-    top, bottom, left, right = y0 // STRIDE, -(-y1 // STRIDE), x0 // STRIDE, -(-x1 // STRIDE)
-    rows = slice(max(top - context, 0), min(bottom + context, height))
-    columns = slice(max(left - context, 0), min(right + context, width))
-    part = network.foreground(read[..., rows, columns], query.window(rows, columns))
-    whole = part.new_zeros(len(part), height * STRIDE, width * STRIDE)
-    there = (..., slice(top * STRIDE, bottom * STRIDE), slice(left * STRIDE, right * STRIDE))
-    dy, dx = rows.start * STRIDE, columns.start * STRIDE
-    whole[there] = part[..., top * STRIDE - dy : bottom * STRIDE - dy, left * STRIDE - dx : right * STRIDE - dx]
-    return whole
 
 
 class Fused(nn.Module):

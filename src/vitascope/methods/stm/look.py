@@ -12,6 +12,7 @@ from torch.nn import functional
 from vitascope.methods.stm import signals as measured
 from vitascope.methods.stm.memory import Bank, Kind, Policy, kind_of, remember
 from vitascope.methods.stm.model import STRIDE, MaskNetwork, Query, aggregate, crop, pad
+from vitascope.methods.stm.region import Box, around, decode_region, reaches_edge
 from vitascope.methods.stm.sizes import small_frame
 from vitascope.methods.stm.states import (
     Signals,
@@ -143,12 +144,13 @@ def remember_correction(setup: Setup, known: Followed, index: int, pixels: Tenso
     remember_given(setup, known, index, memory, small, mask, query)
 
 
-def look(setup: Setup, objects: dict[int, Followed], frame: Frame, cut: float) -> Look:
+def look(setup: Setup, objects: dict[int, Followed], before: Frame, frame: Frame, cut: float) -> Look:
     """Segments a frame; changes neither memory nor states: what was found may be thrown away.
 
     Args:
         setup: Of the session.
         objects: All that are followed, those that are away too.
+        before: The latest frame that was segmented.
         frame: To be filled in: its probabilities and query.
         cut: Above 1 when the frame before belongs to another shot.
     """
@@ -157,8 +159,9 @@ def look(setup: Setup, objects: dict[int, Followed], frame: Frame, cut: float) -
     is_cut = setup.policy.watches and cut > 1
     matches = {o: _match(setup, known, query) for o, known in objects.items()} if setup.policy.watches else {}
     wanted = [o for o, known in objects.items() if _is_wanted(setup, known, matches.get(o), frame.index, is_cut)]
-    own = _decode(setup, [objects[o].bank for o in wanted], query, is_cut)  # [D, H, W]
     everything = list(objects)
+    boxes = {} if is_cut else _boxes(setup, objects, before, frame.index)
+    own = _decode(setup, [(objects[o].bank, boxes.get(o)) for o in wanted], query, is_cut)  # [D, H, W]
 
     def merge(shown: list[int]) -> Tensor:
         merged = torch.zeros(1 + len(everything), *small.shape[-2:], device=small.device)
@@ -203,16 +206,34 @@ def _is_wanted(setup: Setup, known: Followed, match: tuple[float, float] | None,
     return match[1] > t.margin * usual or index % t.probe_frames == 0
 
 
-def _decode(setup: Setup, banks: list[Bank], query: Query, is_cut: bool) -> Tensor:
+def _boxes(setup: Setup, objects: dict[int, Followed], before: Frame, index: int) -> dict[int, Box | None]:
+    """Where those can be that were surely seen a moment ago; on a CPU, as a GPU decodes all objects at once."""
+    if not setup.policy.watches or before.probabilities.is_cuda:
+        return {}
+    labels = before.probabilities.argmax(0)
+    return {
+        o: around(labels == channel, index - before.index)
+        for channel, (o, known) in enumerate(objects.items(), 1)
+        if is_remembered(known.track, setup.thresholds)
+    }
+
+
+def _decode(setup: Setup, wanted: list[tuple[Bank, Box | None]], query: Query, is_cut: bool) -> Tensor:
     """Foreground probabilities of each object by itself, `[D, H, W]`, H and W padded; over a cut without the frame before."""
     height, width = (STRIDE * n for n in query.key.shape[-2:])
-    if not banks:
-        return torch.zeros(0, height, width, device=setup.device)
-    read = []
-    for bank in banks:
+    found, read = {}, {}
+    for number, (bank, box) in enumerate(wanted):
         tokens = bank.tokens(("given", "kept") if is_cut else None)
-        read.append(setup.network.read(tokens.keys, tokens.values, query.key, tokens.bias))
-    return setup.network.foreground(torch.cat(read), query)
+        if box is not None:
+            part = decode_region(setup.network, tokens, query, box)
+            if not reaches_edge(part, box):
+                found[number] = part
+                continue
+        read[number] = setup.network.read(tokens.keys, tokens.values, query.key, tokens.bias)
+    if read:
+        whole = setup.network.foreground(torch.cat(list(read.values())), query)
+        found |= dict(zip(read, whole.split(1), strict=True))
+    return torch.cat([torch.zeros(0, height, width, device=setup.device), *(found[n] for n in range(len(wanted)))])
 
 
 def _status(

@@ -292,7 +292,7 @@ class VideoObjectSession:
         return size
 
     def _check_mask(self, size: tuple[int, int], mask: Any) -> Tensor:
-        mask = torch.as_tensor(np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask))
+        mask = torch.tensor(np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask))
         if mask.ndim != 2:
             raise ValueError(f"mask {list(mask.shape)} must be [H, W]")
         if tuple(mask.shape) != size:
@@ -355,7 +355,8 @@ class VideoObjectSession:
     def _look(self, held: _Held, index: int, cut: float) -> Look:
         remember_frame(self._setup, self._objects, self._now)
         nothing = self._now.probabilities[:0]
-        return look(self._setup, self._objects, Frame(index, held.seconds, held.pixels, nothing, held.thumbnail), cut)
+        frame = Frame(index, held.seconds, held.pixels, nothing, held.thumbnail)
+        return look(self._setup, self._objects, self._now, frame, cut)
 
     def _commit(self, found: Look) -> _Known:
         self._now = found.frame
