@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,14 +17,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitascope.engine.log import Status
+from vitascope.engine.overlap import Ahead
 from vitascope.engine.signals import Signals
 from vitascope.methods.base import Frozen, Method
 from vitascope.store.catalogue import Entry, State
 from vitascope.store.library import Library
 from vitascope.store.schema import LibraryError
 from vitascope.structures import Features, Gap, Record, VideoError
-
-POLL_SECONDS = 0.1
 
 
 class ExtractSettings(Frozen):
@@ -110,9 +107,13 @@ def extract(
         return work.result(None)
     name = settings.device
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    ahead = _Ahead(todo, read_snippets, 2 * settings.batch_size)
-    with Signals(lambda: None, raises=False) as signals, ahead, _evaluating(method.to(device)):
-        for batch in _unless_ended(_batches(ahead.events(signals), settings.batch_size), signals):
+    with (
+        Signals(lambda: None, raises=False) as signals,
+        # a decoder that hangs must not hold up the end
+        Ahead(_events(todo, read_snippets), 2 * settings.batch_size, lambda: signals.signum is not None, 1.0) as events,
+        _evaluating(method.to(device)),
+    ):
+        for batch in _unless_ended(_batches(events, settings.batch_size), signals):
             values = _features(method, batch.clips, device, settings) if batch.clips else None
             with signals.held():  # a video's file and its row belong together
                 work.take(batch, values)
@@ -155,65 +156,19 @@ class _Batch:
     ends: list[_End] = field(default_factory=list)
 
 
-class _Ahead:
-    """A thread that decodes, at most `capacity` snippets ahead of the network."""
-
-    def __init__(self, entries: list[Entry], read_snippets: Callable[[Record], Stream], capacity: int) -> None:
-        self._entries, self._read = entries, read_snippets
-        self._queue: queue.Queue = queue.Queue(capacity)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join(1.0)  # a decoder that hangs must not hold up the end; the thread is a daemon
-
-    def events(self, signals: Signals) -> Iterator[tuple | _End]:
-        """Yield `(number, times, clip)` and `_End` in order, until all is read or a signal came."""
-        while signals.signum is None:
-            try:
-                event = self._queue.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if event is None:
-                return
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-
-    def _run(self) -> None:
-        try:
-            for number, entry in enumerate(self._entries):
-                self._put(self._read_one(number, entry))
-                if self._stopped.is_set():
-                    return
-            self._put(None)
-        except BaseException as error:  # a mistake in the program, not in a video: raised where it is seen
-            self._put(error)
-
-    def _read_one(self, number: int, entry: Entry) -> _End:
+def _events(entries: list[Entry], read_snippets: Callable[[Record], Stream]) -> Iterator[tuple | _End]:
+    """Decode: `(number, times, clip)` of each snippet, and after those of a video its `_End`."""
+    for number, entry in enumerate(entries):
         end = _End(number)
         try:
-            stream = self._read(Record(entry.path))
+            stream = read_snippets(Record(entry.path))
             for times, clip in stream:
-                if self._stopped.is_set():
-                    return end
-                self._put((number, times, torch.as_tensor(clip)))
+                yield number, times, torch.as_tensor(clip)
             end.facts = {name: float(getattr(stream, name)) for name in ("fps", "window_seconds", "hop_seconds")}
             end.gaps = tuple(stream.gaps)
         except VideoError as error:
             end.error = error
-        return end
-
-    def _put(self, event: Any) -> None:
-        while not self._stopped.is_set():
-            try:
-                return self._queue.put(event, timeout=POLL_SECONDS)
-            except queue.Full:
-                continue
+        yield end
 
 
 def _batches(events: Iterator[tuple | _End], batch_size: int) -> Iterator[_Batch]:

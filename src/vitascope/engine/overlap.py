@@ -17,6 +17,8 @@ class Ahead:
         items: Iterated once, in the thread. An error in it is raised where the items are taken.
         capacity: Of items that wait.
         is_ended: Asked while waiting; when it is true, iteration ends early.
+        patience_seconds: How long leaving the block waits for the thread to end; None for as long as it takes, so that
+            what it reads from can be closed next.
 
     Example:
         >>> with Ahead(range(3), capacity=1) as items:
@@ -24,8 +26,14 @@ class Ahead:
         [0, 1, 2]
     """
 
-    def __init__(self, items: Iterable[Any], capacity: int, is_ended: Callable[[], bool] = lambda: False) -> None:
-        self._items, self._is_ended = items, is_ended
+    def __init__(
+        self,
+        items: Iterable[Any],
+        capacity: int,
+        is_ended: Callable[[], bool] = lambda: False,
+        patience_seconds: float | None = None,
+    ) -> None:
+        self._items, self._is_ended, self._patience_seconds = items, is_ended, patience_seconds
         self._queue: queue.Queue = queue.Queue(capacity)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -36,7 +44,7 @@ class Ahead:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self._thread.join()  # what it reads from is closed next
+        self._thread.join(self._patience_seconds)
 
     def _taken(self) -> Iterator[Any]:
         while not self._is_ended():

@@ -16,9 +16,9 @@ from typing import BinaryIO
 import av
 
 from vitascope.structures import VideoError, VideoReason
+from vitascope.video.asked import MAX_SIDE
 
 MAX_PIXELS = 8192 * 8192  # of one frame, as stored and as displayed; 8K television has half of that
-MAX_SIDE = 16384  # of one frame, as stored and as displayed
 MAX_FRAMES = 10**8  # as declared or found: more than a month at 30 frames/s
 MAX_DURATION_SECONDS = 10**7  # as declared: about four months
 MAX_READ_ERRORS = 32  # in a row; after that many the rest of the file counts as lost

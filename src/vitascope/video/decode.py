@@ -15,7 +15,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from vitascope.structures import Gap
-from vitascope.video.container import MAX_SIDE, OpenVideo
+from vitascope.video.asked import output_size
+from vitascope.video.container import OpenVideo
 from vitascope.video.index import FrameIndex
 from vitascope.video.probe import VideoInfo
 
@@ -295,15 +296,7 @@ class Converter:
         Raises:
             ValueError: A side is not in 1 to 16384.
         """
-        height, width = self.native_size
-        if isinstance(size, int):
-            short = min(height, width)
-            height, width = (round(side * size / short) for side in (height, width))
-        elif size is not None:
-            height, width = (int(side) for side in size)
-        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-            raise ValueError(f"size ({size}) must give sides of 1 to {MAX_SIDE} pixels")
-        return height, width
+        return output_size(self.native_size, size)
 
     def write(self, frame: av.VideoFrame, out: np.ndarray) -> None:
         """Fills `out`, uint8 `[3, H, W]`, with the frame."""

@@ -12,15 +12,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vitascope.structures import Clip, VideoError
+from vitascope.video.asked import Size, output_size, positions_of
 
 if TYPE_CHECKING:
     import torch
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # those of 8 bits
-MAX_SIDE = 16384  # as for videos
-
-Size = int | tuple[int, int] | None
 
 
 class FrameFolder:
@@ -84,13 +82,9 @@ class FrameFolder:
         """
         import torch
 
-        wanted = np.asarray(indices, np.int64).reshape(-1)
-        outside = wanted[(wanted < 0) | (wanted >= len(self))]
-        if len(outside):
-            detail = f"frame {outside[0]} was asked for; there are frames 0 to {len(self) - 1}"
-            raise VideoError(self.path, "out_of_range", detail)
+        wanted = positions_of(self.path, indices, len(self))
         positions, inverse = np.unique(wanted, return_inverse=True)
-        frames = np.empty((len(positions), 3, *self._output_size(size)), np.uint8)
+        frames = np.empty((len(positions), 3, *output_size(self.size, size)), np.uint8)
         for position, out in zip(positions.tolist(), frames):
             out[:] = self._picture(position, size)
         return Clip(torch.from_numpy(frames[inverse]), wanted / self.fps)  # [T, C, H, W]
@@ -130,17 +124,6 @@ class FrameFolder:
             raise self._damaged(first, error) from error
         return (width, height) if turned else (height, width)
 
-    def _output_size(self, size: Size) -> tuple[int, int]:
-        height, width = self.size
-        if isinstance(size, int):
-            short = min(height, width)
-            height, width = (round(side * size / short) for side in (height, width))
-        elif size is not None:
-            height, width = (int(side) for side in size)
-        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-            raise ValueError(f"size ({size}) must give sides of 1 to {MAX_SIDE} pixels")
-        return height, width
-
     def _picture(self, position: int, size: Size) -> np.ndarray:
         """One frame, uint8 `[C, H, W]`; scaled by area (bilinear when enlarging)."""
         file = self._files[position]
@@ -157,7 +140,7 @@ class FrameFolder:
             here, first = f"{picture.width}x{picture.height}", f"{self.size[1]}x{self.size[0]}"
             detail = f"{file.name} is {here}, but {self._files[0].name} is {first}; make all frames of one size"
             raise VideoError(self.path, "unsupported", detail)
-        height, width = self._output_size(size)
+        height, width = output_size(self.size, size)
         if (height, width) != self.size:
             shrinks = height <= self.size[0] and width <= self.size[1]
             method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vitascope.video.asked import MAX_SIDE
+
 PNG = b"\x89PNG\r\n\x1a\n"
 KINDS = {
     b"\xff\xd8": "a JPEG",
@@ -21,7 +23,6 @@ KINDS = {
     b"II*": "a TIFF",
     b"MM": "a TIFF",
 }
-MAX_SIDE = 16384  # as for videos
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # colour types of PNG
 ALLOWED = (
     "a mask is a palette PNG or a grey PNG of at most 8 bits whose pixel values are object ids, 0 being background"

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from vitascope.structures import Clip, Gap, VideoError
+from vitascope.video.asked import Size, positions_of
 from vitascope.video.check import complete
 from vitascope.video.container import OpenVideo, video_error
 from vitascope.video.decode import Converter, Decoder, gaps_of, lost_gaps, merged
 from vitascope.video.index import FrameIndex, build
 from vitascope.video.probe import VideoInfo, describe
-
-Size = int | tuple[int, int] | None
 
 
 class VideoReader:
@@ -98,11 +97,7 @@ class VideoReader:
         """
         if missing not in ("error", "drop"):
             raise ValueError(f"missing ({missing!r}) must be 'error' or 'drop'")
-        wanted = np.asarray(indices, np.int64).reshape(-1)
-        outside = wanted[(wanted < 0) | (wanted >= len(self))]
-        if len(outside):
-            detail = f"frame {outside[0]} was asked for; there are frames 0 to {len(self) - 1}"
-            raise VideoError(self.path, "out_of_range", detail)
+        wanted = positions_of(self.path, indices, len(self))
         positions, inverse = np.unique(wanted, return_inverse=True)
         frames = np.empty((len(positions), 3, *self._converter.size(size)), np.uint8)
         is_there = np.array([self._read(position, out) for position, out in zip(positions.tolist(), frames)], bool)
