@@ -290,19 +290,10 @@ def summary(rows: list[dict]) -> dict[str, float | int | None]:
 def load(weights: str):
     import torch
 
-    from vitascope.methods.stm.light import LightSTM
+    from vitascope.methods.stm.starter import WEIGHTS, load_starter
 
     torch.set_num_threads(1)
-    if weights:
-        from safetensors.torch import load_file
-
-        network = LightSTM()
-        network.load_state_dict(load_file(weights))
-    else:
-        from vitascope.methods.stm.convert import load_starter
-
-        network = load_starter()
-    return network.eval()
+    return load_starter(weights or WEIGHTS)
 
 
 def work(task: tuple[str, int, str, tuple[str, ...]]) -> tuple[str, int, dict[str, list[dict]], dict[str, float]]:

@@ -1,7 +1,4 @@
-"""The one file that joins the rooms; a room is imported by the function that needs it.
-
-With `progress=True` long work shows a line of progress on standard error.
-"""
+"""Joins the rooms, each imported by the function that needs it. With `progress=True` standard error shows how work goes on."""
 
 from __future__ import annotations
 
@@ -88,9 +85,8 @@ def load_method(folder: PathLike, device: str = "cpu") -> Method:
     return load(Path(folder), METHODS, device)
 
 
-def embed(
-    library: PathLike | None = None, *, run: str | None = None, hop_seconds: float | None = None,
-    settings: dict[str, Any] | None = None, progress: bool = False) -> EmbedSummary:  # fmt: skip
+def embed(library: PathLike | None = None, *, run: str | None = None, hop_seconds: float | None = None,
+          settings: dict[str, Any] | None = None, progress: bool = False) -> EmbedSummary:  # fmt: skip
     """Turn every video of a library into vectors, one a snippet, with the encoder of a run; what is there is kept.
 
     By default the only library in this folder and its newest finished run; snippets lie end to end, or `hop_seconds` apart;
@@ -189,9 +185,15 @@ def segment(
         return predict.segment(job)
 
 
-def evaluate_davis(data: PathLike, predictions: PathLike | None = None, **how: Any) -> dict[str, Any]:
-    """Score masks by the protocol of DAVIS; without `predictions` they are made first. See `evaluation.segmentation.evaluate`."""
+def evaluate_davis(data: PathLike, predictions: PathLike | None = None, *, weights: PathLike | None = None,
+                   settings: dict[str, Any] | None = None, **how: Any) -> dict[str, Any]:  # fmt: skip
+    """Score masks by the protocol of DAVIS (`evaluation.segmentation.evaluate`); without `predictions` they are made first."""
+    from vitascope.engine.extract import hash_of
     from vitascope.evaluation.segmentation import evaluate
     from vitascope.methods.stm.follow import segmenter
 
-    return evaluate(data, predictions, lambda weights: segmenter(load_network(weights)), **how)
+    if predictions is None:
+        network = load_network(weights)
+        how["segment"] = segmenter(network, **(settings or {}))
+        how["made_by"] = f"weights {hash_of(network)[:12]}, settings {settings or 'default'}"
+    return evaluate(data, predictions, **how)

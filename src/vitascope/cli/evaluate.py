@@ -12,6 +12,7 @@ import typer
 
 from vitascope.cli.output import emit, printable
 from vitascope.cli.scan import JsonOption
+from vitascope.cli.segment import Policy
 
 TASKS = ("davis",)
 
@@ -34,6 +35,10 @@ def command(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Keep the masks here; run again to go on after a stop.")
     ] = None,
+    policy: Annotated[Policy, typer.Option(help="What is remembered, as `segment` takes it.")] = Policy.default,
+    short_side: Annotated[
+        int | None, typer.Option(min=32, help="Pixels of the short side that the network sees, as `segment` takes it.")
+    ] = None,
     year: Annotated[str, typer.Option(help="Protocol: 2017 (several objects) or 2016 (one).")] = "2017",
     split: Annotated[
         str | None, typer.Option(help="A list of ImageSets, e.g. val; by default all sequences with masks.")
@@ -46,11 +51,15 @@ def command(
 ) -> None:
     from vitascope import api
 
-    check(task, {"--ground-truth": ground_truth, "--predictions": predictions}, data, weights or out, year)
+    settings = {} if policy is Policy.default else {"policy": policy.value}
+    settings |= {"short_side": short_side} if short_side else {}
+    how = weights or out or settings or None
+    check(task, {"--ground-truth": ground_truth, "--predictions": predictions}, data, how, year)
     result = api.evaluate_davis(
         ground_truth or data,
         predictions,
         weights=weights,
+        settings=settings,
         out=out,
         year=year,
         split=split,
@@ -61,7 +70,7 @@ def command(
     emit(json, result, lambda: lines(result))
 
 
-def check(task: str, scored: dict[str, Path | None], data: Path | None, how: Path | None, year: str) -> None:
+def check(task: str, scored: dict[str, Path | None], data: Path | None, how: object, year: str) -> None:
     """Refuses what does not go together, in one sentence."""
     if task not in TASKS:
         raise typer.BadParameter(f"TASK ({task}) must be one of: {', '.join(TASKS)}")
@@ -76,7 +85,9 @@ def check(task: str, scored: dict[str, Path | None], data: Path | None, how: Pat
         (missing,) = set(scored) - set(given)
         raise typer.BadParameter(f"{given[0]} needs {missing} as well")
     if given and how is not None:
-        raise typer.BadParameter("--weights and --out go with --data; --predictions are scored as they are")
+        raise typer.BadParameter(
+            "--weights, --policy, --short-side and --out go with --data; --predictions are scored as they are"
+        )
 
 
 def lines(result) -> list[str]:

@@ -44,10 +44,10 @@ Segment = Callable[[Any, dict[int, np.ndarray]], Iterator[np.ndarray]]
 
 def evaluate(
     data: PathLike,
-    predictions: PathLike | None,
-    segmenter: Callable[[PathLike | None], Segment],
+    predictions: PathLike | None = None,
     *,
-    weights: PathLike | None = None,
+    segment: Segment | None = None,
+    made_by: str = "",
     out: PathLike | None = None,
     year: Year = "2017",
     split: str | None = None,
@@ -60,8 +60,8 @@ def evaluate(
     Args:
         data: The data set; with `predictions` its folder of masks is enough.
         predictions: As `score_davis` takes them; None to segment the videos of `data`.
-        segmenter: Weights -> what segments with them.
-        weights: Given to `segmenter`.
+        segment: Makes the masks, as in `segment_davis`; needed without `predictions`.
+        made_by: As in `segment_davis`.
         out: Where the masks that are made are kept; None keeps none.
         year: Protocol.
         split: A list of `ImageSets`.
@@ -75,11 +75,11 @@ def evaluate(
     how = {"year": year, "split": split}
     if predictions is not None:
         return score_davis(data, predictions, **how, davis_compat=davis_compat, num_workers=num_workers)
-    made_by = f"{weights or 'starter weights'}, protocol {year}"
+    made_by = f"{made_by}, protocol {year}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = out or scratch
         shown = Progress() if progress else None
-        segment_davis(data, segmenter(weights), folder, made_by=made_by, progress=shown, **how)
+        segment_davis(data, segment, folder, made_by=made_by, progress=shown, **how)
         return score_davis(data, folder, **how, davis_compat=davis_compat, num_workers=num_workers)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vitascope.methods.stm.fast import fastest
 from vitascope.methods.stm.session import VideoObjectSession
 from vitascope.methods.stm.targets import VOID
 
@@ -53,9 +54,11 @@ def segmenter(
     """What `evaluation.segmentation` calls for each sequence: frames and first masks -> a mask for each frame.
 
     Args:
-        network: In eval mode.
+        network: In eval mode; it is put into the form that infers fastest.
         how: Of each `VideoObjectSession`.
     """
+
+    network, _ = fastest(network)
 
     def segment(frames: FrameFolder, first_masks: Mapping[int, np.ndarray]) -> Iterator[np.ndarray]:
         session = VideoObjectSession(network, **{"short_side": network.short_side(frames.size), **how})
