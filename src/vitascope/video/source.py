@@ -66,8 +66,10 @@ class FrameSource:
         return tuple(Gap(float(self.times_seconds[i]), float(ends[i]), self.name(i)) for i in sorted(self._missing))
 
     def name(self, number: int) -> str:
-        """The name of a frame's mask: the image's own, or the number with five digits."""
-        return self._reader.names[number] if isinstance(self._reader, FrameFolder) else f"{number:05d}"
+        """The name of a frame's mask: the image's own, or the number with five digits, more where there are more frames."""
+        if isinstance(self._reader, FrameFolder):
+            return self._reader.names[number]
+        return f"{number:0{max(5, len(str(len(self) - 1)))}d}"
 
     def frame(self, number: int) -> torch.Tensor | None:
         """A frame, uint8 `[3, H, W]`, or None where it cannot be decoded.
