@@ -41,7 +41,19 @@ def test_results_are_scored(asked):
 
 
 def test_data_are_segmented_and_scored(asked):
-    words = ["davis", "--data", "d", "--weights", "w.safetensors", "--out", "o", "--policy", "paper", "--short-side", "96"]
+    words = [
+        "davis",
+        "--data",
+        "d",
+        "--weights",
+        "w.safetensors",
+        "--out",
+        "o",
+        "--policy",
+        "paper",
+        "--short-side",
+        "96",
+    ]
     assert run(*words).exit_code == 0
     assert asked[0][1]["settings"] == {"policy": "paper", "short_side": 96}
     ((data, predictions), options) = asked[0]
@@ -63,7 +75,10 @@ def test_people_get_a_table(asked):
         (["davis", "--ground-truth", "a", "--predictions", "b", "--data", "d"], "give either --ground-truth"),
         (["davis", "--ground-truth", "a"], "--ground-truth needs --predictions as well"),
         (["davis", "--predictions", "a"], "--predictions needs --ground-truth as well"),
-        (["davis", "--ground-truth", "a", "--predictions", "b", "--out", "o"], "--policy, --short-side and --out go with --data"),
+        (
+            ["davis", "--ground-truth", "a", "--predictions", "b", "--out", "o"],
+            "--policy, --short-side and --out go with --data",
+        ),
         (["davis", "--data", "d", "--year", "2018"], "--year (2018) must be 2016 or 2017"),
     ],
 )

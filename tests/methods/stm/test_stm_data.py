@@ -76,6 +76,16 @@ def test_a_clip_may_end_in_another_picture_without_the_object(stills):
     assert not sample["labels"][2].any()
 
 
+def test_the_other_picture_is_never_the_same_one_again(stills):
+    Image.fromarray(np.full((120, 160, 3), 90, np.uint8)).save(stills[1].path)  # all that is not the first: grey
+    samples = StillClips(stills[:2], config(leave=1.0, paste=0.0, colour=0.0, blur=0.0))
+    alone = StillClips(stills[:1], config(leave=1.0, paste=0.0, colour=0.0, blur=0.0))
+    for seed in range(12):
+        frames = samples[Draw(0, seed, 0.0)]["frames"]
+        assert is_object(frames[:2]).any() and not is_object(frames[2:]).any()
+        assert not is_object(alone[Draw(0, seed, 0.0)]["frames"][2:]).any()
+
+
 def test_the_skip_rises_in_equal_steps_and_stays():
     rises = [max_skip_at(p, 25, 0.5) for p in np.linspace(0, 0.999, 50)]
     assert rises == sorted(rises) and set(rises) == {0, 5, 10, 15, 20, 25}

@@ -92,7 +92,7 @@ class StillClips(Dataset):
             if count:
                 break
         if rng.random() < c.leave:
-            frames[-1] = self._another(rng)
+            frames[-1] = self._another(draw.index, rng)
             masks[-1] = 0
         return as_sample(recoloured(frames, c, rng), masks)
 
@@ -112,8 +112,13 @@ class StillClips(Dataset):
             shots = [joined(shot, above, number) for shot, above in zip(shots, over, strict=True)]
         return np.stack([shot.image for shot in shots]), np.stack([shot.mask for shot in shots])
 
-    def _another(self, rng: np.random.Generator) -> np.ndarray:
-        other = read_still(self.records[int(rng.integers(len(self.records)))])
+    def _another(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        """A picture without the objects of still `index`; of a single still, its mean colour."""
+        if len(self.records) == 1:
+            picture = read_still(self.records[index])
+            return np.full((self.config.size, self.config.size, 3), picture.image.mean((0, 1)), np.uint8)
+        step = int(rng.integers(1, len(self.records)))
+        other = read_still(self.records[(index + step) % len(self.records)])
         return warp(other, background_view(other, self.config.size, rng), self.config.size).image
 
 
@@ -144,7 +149,7 @@ class VideoClips(Dataset):
         if record.path.lower().endswith(IMAGES):
             return self._stills[Draw(self._places[draw.index], draw.seed, draw.progress)]
         skip = max_skip_at(draw.progress, c.max_skip, c.skip_rise)
-        with open_frames(record) as reader, np.errstate(all="raise"):
+        with open_frames(record) as reader:
             indices = clip_frames(len(reader), c.num_frames, skip, rng)
             frames = reader.frames_at(indices.tolist()).frames.permute(0, 2, 3, 1).numpy()
         masks = read_masks(record, indices, len(reader))
