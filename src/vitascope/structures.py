@@ -115,10 +115,10 @@ class Masks:
 
 
 ObjectState = Literal[
-    "visible",  # seen, and its mask remembered
-    "occluded",  # going or coming: seen in part, or not for certain; nothing is remembered
-    "absent",  # not in the frame
-    "searching",  # after a cut, not found again yet
+    "visible",  # seen
+    "occluded",  # seen in part, or not for certain; nothing is remembered
+    "absent",  # not in the frame, as far as can be told
+    "searching",  # just after a cut, not found again yet
 ]
 
 

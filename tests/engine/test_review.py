@@ -2,22 +2,41 @@
 
 import numpy as np
 
-from vitascope.engine.review import MOST_CHECKS, Review
+from vitascope.engine.review import MOST_CHECKS, MOST_RETURNS, Review
+from vitascope.structures import Gap
 
 
 def event(frame: int, state: str = "visible", confidence: float = 1.0, o: int = 1) -> dict:
     return {"frame": frame, "seconds": frame / 25, "object": o, "state": state, "confidence": confidence, "scores": {}}
 
 
-def test_a_return_comes_first_then_the_least_sure():
+def test_returns_and_the_least_sure_are_told_in_order_of_time():
     review = Review(40.0)
     for i in range(1000):
         state = "absent" if 300 <= i < 500 else "visible"
         review.add([event(i, state, 0.4 if i == 800 else 0.9)])
-    first, second, *rest = review.checks()
-    assert (first["frame"], first["why"]) == (500, "came back")
-    assert (second["frame"], second["why"]) == (800, "low confidence")
-    assert len(rest) == MOST_CHECKS - 2
+    checks = review.checks()
+    why = {check["frame"]: check["why"] for check in checks}
+    assert (why[500], why[800]) == ("came back", "least sure here") and len(checks) == MOST_CHECKS
+    assert [check["frame"] for check in checks] == sorted(why)
+
+
+def test_many_returns_leave_room_for_frames_that_are_unsure():
+    review = Review(40.0)
+    for i in range(1000):
+        review.add([event(i, "absent" if i % 50 < 10 else "visible", 0.3 if i == 733 else 0.95)])
+    checks = review.checks()
+    assert sum(check["why"] == "came back" for check in checks) == MOST_RETURNS
+    assert 733 in {check["frame"] for check in checks}
+
+
+def test_nothing_is_said_of_a_gap():
+    review = Review(4.0, (Gap(0.2, 2.0), Gap(2.2, 4.0)))
+    for i in (0, 1, 2, 3, 4, 50, 51, 52, 53, 54):
+        review.add([event(i)])
+    told = review.stretches(4.0)
+    assert [(s["start_seconds"], s["end_seconds"]) for s in told] == [(0.0, 0.2), (2.0, 2.2)]
+    assert [(s["first_frame"], s["last_frame"]) for s in told] == [(0, 4), (50, 54)]
 
 
 def test_frames_to_check_are_spread_over_the_video():

@@ -275,7 +275,7 @@ def _rows(job: Job) -> Iterator[Row]:
 
 def _finish(job: Job, signals: Signals) -> None:
     """Make the film, the sheet and, if asked for, the RLE from the masks in one way through the video; then the events."""
-    review = Review(job.source.duration_seconds)
+    review = Review(job.source.duration_seconds, job.source.gaps)
     for row in _rows(job):
         review.add(row)
     checks = review.checks()

@@ -208,11 +208,13 @@ def test_after_a_cut_to_a_place_without_the_object_nothing_is_shown_or_remembere
     elsewhere = film(((2, 3), YELLOW), ground=BLUE)
     found = run(session, *[elsewhere] * 12)
     assert session.status[0].scores["cut"] == 0
-    assert [state for state, _ in found] == ["searching"] * 12 and not any(mask.any() for _, mask in found)
+    states = [state for state, _ in found]
+    assert states[:3] == ["searching"] * 3 and states[-1] == "absent" and set(states) == {"searching", "absent"}
+    assert not any(mask.any() for _, mask in found)
     assert max(remembered(session)) <= 7
     assert run_paper_shows_it(elsewhere), "the test tells nothing if the network is not misled"
     back = run(session, *small_motion(2))
-    assert [state for state, _ in back] == ["occluded", "visible"] and all(mask.any() for _, mask in back)
+    assert [state for state, _ in back] == ["visible"] * 2 and all(mask.any() for _, mask in back)
 
 
 def run_paper_shows_it(elsewhere) -> bool:
@@ -225,7 +227,7 @@ def test_through_a_cut_to_a_place_with_the_object_it_is_found_at_once():
     session = started()
     run(session, *small_motion(6))
     found = run(session, *[film(((3, 4), RED), ground=GREEN)] * 3)
-    assert [state for state, _ in found] == ["occluded", "visible", "visible"]
+    assert [state for state, _ in found] == ["visible"] * 3
     assert all((mask == square(3, 4).numpy()).all() for _, mask in found)
 
 
@@ -242,7 +244,7 @@ def test_an_object_hidden_for_a_moment_is_occluded_and_found_again():
     session = started()
     run(session, *small_motion(6))
     found = run(session, film(), film(), *[START] * 3)
-    assert [state for state, _ in found] == ["occluded", "occluded", "occluded", "visible", "visible"]
+    assert [state for state, _ in found] == ["occluded", "occluded", "visible", "visible", "visible"]
     assert found[2][1].any()
 
 

@@ -15,6 +15,7 @@ from vitascope.methods.stm.states import (
     has_moved,
     is_remembered,
     is_steady,
+    shown_state,
     z_score,
 )
 
@@ -82,9 +83,18 @@ def test_one_accepted_frame_shows_the_object_and_two_make_it_visible():
 @pytest.mark.parametrize("signals", [WEAK, BAD, GONE])
 def test_a_mask_that_is_not_accepted_is_not_shown_while_the_object_is_away(state, signals):
     track = known(state, is_shown=False)
-    for _ in range(5):
+    for _ in range(T.frames_to_absent - 1):
         track = advance(track, signals, T)
         assert track.state == state and not track.is_shown
+    for _ in range(3):
+        track = advance(track, signals, T)
+        assert track.state == "absent" and not track.is_shown
+
+
+def test_people_are_told_that_a_returning_object_is_seen_and_a_half_hidden_one_is_occluded():
+    assert shown_state(advance(known("absent", is_shown=False), GOOD, T)) == "visible"
+    assert shown_state(advance(known(), WEAK, T)) == "occluded"
+    assert shown_state(advance(known("absent", is_shown=False), GONE, T)) == "absent"
 
 
 def test_accepted_frames_with_another_between_do_not_count_as_two():
@@ -92,8 +102,8 @@ def test_accepted_frames_with_another_between_do_not_count_as_two():
     assert states(known("absent", is_shown=False), GOOD, elsewhere, GOOD) == ["occluded"] * 3
 
 
-def test_after_a_cut_the_object_is_searched_until_it_is_accepted():
-    assert states(known(), changed(GONE, cut=CUT), *[GONE] * 6) == ["searching"] * 7
+def test_after_a_cut_the_object_is_searched_until_it_is_accepted_or_told_to_be_absent():
+    assert states(known(), changed(GONE, cut=CUT), *[GONE] * 6) == ["searching"] * 3 + ["absent"] * 4
     assert states(known(), changed(GOOD, cut=CUT), GOOD) == ["occluded", "visible"]
     assert states(known(), changed(WEAK, cut=CUT), WEAK) == ["searching", "searching"]
 

@@ -23,6 +23,7 @@ from vitascope.methods.stm.states import (
     has_moved,
     is_remembered,
     is_steady,
+    shown_state,
     z_score,
 )
 from vitascope.structures import ObjectStatus
@@ -250,7 +251,7 @@ def _status(
         scores |= {"colours": signals.colours, "likeness": signals.likeness, "cut": signals.cut}
         scores |= {"match": z_score(before, match[0], setup.thresholds), "margin": match[1]}
     area = signals.area if track.is_shown else 0.0
-    return ObjectStatus(frame.index, frame.seconds, object_id, track.state, confidence(track), area, scores)
+    return ObjectStatus(frame.index, frame.seconds, object_id, shown_state(track), confidence(track), area, scores)
 
 
 def is_calm(setup: Setup, objects: dict[int, Followed], found: Look) -> bool:

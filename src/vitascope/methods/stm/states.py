@@ -5,7 +5,7 @@
 | visible | searching | a cut; the same frame is looked at as any other while searching |
 | visible | occluded | no mask, or one that jumped or is hardly believed |
 | occluded | visible | a mask was accepted in `frames_to_return` frames in a row |
-| occluded | absent | nothing to show for `frames_to_absent` frames |
+| occluded, searching | absent | nothing to show for `frames_to_absent` frames in which it was looked for |
 | absent, searching | occluded | a mask was accepted; it is shown |
 
 A mask is accepted when the belief in it is at least `enter`: the probability that it shows the object, from how certain
@@ -171,7 +171,9 @@ def advance(track: Track, signals: Signals, t: Thresholds) -> Track:
             return replace(accept(track, signals), state="visible", run=0, is_shown=True)
         return replace(track, state="occluded", run=run, is_shown=True, centre=signals.centre)
     if track.is_away:
-        return replace(track, run=0, is_shown=False)
+        run = min(track.run, 0) - 1
+        state = "absent" if -run >= t.frames_to_absent else track.state
+        return replace(track, state=state, run=run, is_shown=False)
     if stays and sure >= (t.show if track.is_shown else t.keep):  # in part, where it was: shown, not remembered
         return replace(track, state="occluded", run=0, is_shown=True, centre=signals.centre)
     run = min(track.run, 0) - 1
@@ -203,6 +205,11 @@ def is_steady(before: Track, after: Track, t: Thresholds) -> bool:
     if not (is_remembered(before, t) and is_remembered(after, t)):
         return False
     return math.dist(before.centre, after.centre) <= t.calm * math.sqrt(before.area / math.pi)
+
+
+def shown_state(track: Track) -> ObjectState:
+    """The state as people see it: an object that is just coming back is seen, though nothing is learned from it yet."""
+    return "visible" if track.state == "occluded" and track.run > 0 else track.state
 
 
 def confidence(track: Track) -> float:
