@@ -29,10 +29,9 @@ def scan(data: PathLike, library: PathLike | None = None, *, deep: bool = False,
     from vitascope.engine.scan import scan as scan_files
     from vitascope.video.check import check
 
-    paths = [record.path for record in find_videos(data)]
+    paths, shown = [record.path for record in find_videos(data)], Progress() if progress else None
     with Library(library or library_for(data), data_root=data, create=True) as lib:
-        how = {"deep": deep, "num_workers": num_workers, "progress": Progress() if progress else None}
-        return scan_files(lib, Path(data), paths, check, **how)
+        return scan_files(lib, Path(data), paths, check, deep=deep, num_workers=num_workers, progress=shown)
 
 
 def recipes() -> dict[str, tuple[str, Callable[[], Frozen]]]:
@@ -70,8 +69,8 @@ def train(
     torch.manual_seed(settings.seed)  # the weights at the start are part of what a seed means
     method = METHODS[name](config or configure(recipe))
     paths = data if isinstance(data, dict) else dict.fromkeys([stage.data for stage in method.stages()], data)
-    records, first = load_data(paths), next(iter(paths.values()))
-    root = Path(first) if os.path.isdir(first) else Path(first).parent
+    records, first = load_data(paths), Path(next(iter(paths.values())))
+    root = first if first.is_dir() else first.parent
     names = {"name": name, "recipe": recipe, "data": ", ".join(dict.fromkeys(map(str, paths.values())))}
     with Library(library or library_for(root), data_root=root, create=True) as lib:
         return train_run(lib, method, records, settings, **names, run=run, progress=Progress() if progress else None)
@@ -165,21 +164,23 @@ def segment(
 
     `video` is a file, or a folder of frames shown at `fps`; `mask` a PNG of object ids of its size, true at `at_seconds`;
     `settings` are `policy`, `frame_stride`, `short_side` of `VideoObjectSession`; `as_rle` writes `masks.json`, not PNG files;
-    `bf16` works in 16 bits where that is measured to be faster: masks then differ a little, and between machines.
-    `VideoError`: the video cannot be read, or not at that time. `ValueError`: the mask does not fit, or `out` is another's."""
+    `bf16` works in 16 bits where that is measured to be faster: masks then differ a little, and between machines. `VideoError`:
+    the video cannot be read, or not at that time. `ValueError`: the mask does not fit, or `out` is another's."""
     from vitascope.engine import extract, log, predict
     from vitascope.methods.stm import fast, session
     from vitascope.store import cutouts
     from vitascope.video import overlay, source
 
+    source.keep_apart(video, mask, out)
     with source.FrameSource(video, fps) as frames:
         start, objects = frames.number_at(at_seconds), source.first_masks(mask, frames.size, object_id)
         network = load_network(weights)
         how = {"policy": "default", "frame_stride": 1, "short_side": network.short_side(frames.size)} | (settings or {})
-        asked = {"video": cutouts.identity(video), "mask": cutouts.identity(mask), "objects": list(objects)}
-        asked |= {"first_frame": start, "fps": fps, "weights": extract.hash_of(network)[:12], "as_rle": as_rle, **how}
-        kept = (cutouts.asked_before(out) or {}).get("bf16")  # measured once: a resumed run ends as it would have
-        network, asked["bf16"] = fast.fastest(network, bf16 and (kept if kept is not None else "auto"))
+        asked = {"video": cutouts.identity(video), "mask": cutouts.identity(mask), "objects": list(objects), "fps": fps}
+        asked |= {"first_frame": start, "format": "rle" if as_rle else "png", **how}
+        asked["weights"] = f"{Path(weights or 'starter').name} ({extract.hash_of(network)[:12]})"
+        # measured once: a resumed run ends as it would have
+        network, asked["bf16"] = fast.fastest(network, bf16 and (cutouts.asked_before(out) or {}).get("bf16", "auto"))
         at_work, show = (lambda: session.VideoObjectSession(network, **how)), log.Progress() if progress else None
         job = predict.Job(at_work, frames, start, objects, cutouts.Cutout(out, asked), overlay, as_rle, show)
         return predict.segment(job)

@@ -117,15 +117,15 @@ def test_a_folder_of_frames_gives_masks_of_its_own_names_and_codes_if_asked_for(
         (("film.mp4", "--mask", "empty.png"), "the mask is empty"),
         (("film.mp4", "--mask", "deep.png"), "16 bits"),
         (("film.mp4", "--mask", "colour.png"), "RGBA"),
-        (("film.mp4", "--mask", "high.png"), "id 255; ids are 1 to 254"),
+        (("film.mp4", "--mask", "high.png"), "id 255 beside others; ids are 1 to 254: paint that object"),
         (("film.mp4", "--mask", "smooth.png"), "ids, at most 32 are allowed"),
         (("film.mp4", "--mask", "none.png"), "none.png: no such file"),
         (("film.mp4", "--mask", "film.mp4"), "not a PNG"),
         (("film.mp4", "--mask", "mask.png", "--object", "3"), "object 3 is not in the mask; it holds 2, 5"),
-        (("film.mp4", "--mask", "mask.png", "--at", "0.6"), "0.6 s was asked for; it is shown from 0 to 0.48 s"),
+        (("film.mp4", "--mask", "mask.png", "--at", "0.6"), "0.6 s was asked for; the video is shown from 0 to 0.48 s"),
         (("none.mp4", "--mask", "mask.png"), "none.mp4: missing"),
         (("text.mp4", "--mask", "mask.png"), "not_a_video"),
-        (("film.mp4", "--mask", "mask.png", "--out", "film.mp4"), "cannot make film.mp4"),
+        (("film.mp4", "--mask", "mask.png", "--out", "film.mp4"), "cannot write into film.mp4"),
     ],
 )
 def test_wrong_input_gets_one_sentence_and_leaves_nothing(folder, words, message, monkeypatch, capsys):

@@ -141,7 +141,7 @@ def test_another_question_into_the_same_folder_says_what_differs(tmp_path):
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "masks").mkdir()
-    with pytest.raises(CutoutError, match="holds a masks that is not of a cut-out"):
+    with pytest.raises(CutoutError, match="holds masks of something else"):
         run_toy(tmp_path, ToySource(6))
     assert [path.name for path in tmp_path.iterdir()] == ["masks"]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vitascope.structures import Gap, VideoError
-from vitascope.video.source import FrameSource, first_masks
+from vitascope.video.source import FrameSource, first_masks, keep_apart
 from vitascope.video.writer import VideoWriter, write_png_sequence
 
 FRAMES = np.stack([np.full((3, 32, 48), 40 * i, np.uint8) for i in range(5)])
@@ -60,3 +60,15 @@ def test_masks_by_id_and_black_and_white_is_object_1(tmp_path):
     assert list(white) == [1] and np.array_equal(white[1], mask == 7)
     with pytest.raises(ValueError, match="the mask is 6x4 pixels, but the frames are 8x6"):
         first_masks(tmp_path / "m.png", (6, 8))
+
+
+def test_mask_and_result_are_kept_apart_from_the_frames(tmp_path):
+    frames, other = tmp_path / "frames", tmp_path / "other"
+    frames.mkdir(), other.mkdir()
+    keep_apart(frames, other / "mask.png", other)
+    keep_apart(frames, other / "mask.png", frames / "result")  # folders in a folder of frames are none of them
+    keep_apart(tmp_path / "film.mp4", tmp_path / "mask.png", tmp_path)
+    with pytest.raises(ValueError, match="the mask lies among the frames of .*; put it elsewhere"):
+        keep_apart(frames, frames / "mask.png", other)
+    with pytest.raises(ValueError, match="would be written among the frames; name another folder"):
+        keep_apart(frames, other / "mask.png", other / ".." / "frames")

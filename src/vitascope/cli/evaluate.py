@@ -46,7 +46,7 @@ def command(
     davis_compat: Annotated[
         bool, typer.Option("--davis-compat", help="Decay beyond 256 frames as the official scorer has it.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that score.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that score; 0 for none but this one.")] = 2,
     json: JsonOption = False,
 ) -> None:
     from vitascope import api

@@ -38,17 +38,18 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
-def clock(seconds: float) -> str:
-    """Seconds as a person reads them.
+def clock(seconds: float, decimals: int = 1) -> str:
+    """Seconds as a person reads them, rounded down.
 
     Example:
-        >>> clock(5.25), clock(3725.5)
-        ('0:05.2', '1:02:05.5')
+        >>> clock(5.25), clock(5.25, decimals=2), clock(3725.5)
+        ('0:05.2', '0:05.25', '1:02:05.5')
     """
     minutes, rest = divmod(max(seconds, 0.0), 60)
-    rest = int(rest * 10) / 10
+    rest = int(rest * 10**decimals + 1e-6) / 10**decimals
     hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+    told = f"{rest:0{3 + decimals}.{decimals}f}"
+    return f"{hours}:{minutes:02d}:{told}" if hours else f"{minutes}:{told}"
 
 
 def say(text: str) -> None:

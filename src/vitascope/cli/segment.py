@@ -85,11 +85,12 @@ def lines(result) -> list[str]:
         text.append(f"object {known['object']}: {told}; mean confidence {known['confidence']:.2f}")
         away = [s for s in result.stretches if s["object"] == known["object"] and s["state"] != "visible"]
         text += [
-            f"  {s['state']} {clock(s['start_seconds'])} to {clock(s['end_seconds'])}" for s in away[:MOST_STRETCHES]
+            f"  {s['state']} {clock(s['start_seconds'], 2)} to {clock(s['end_seconds'], 2)}"
+            for s in away[:MOST_STRETCHES]
         ]
         if len(away) > MOST_STRETCHES:
             text.append(f"  and {len(away) - MOST_STRETCHES} more stretches, in events.json")
-    text += [f"gap {clock(start)} to {clock(end)}: cannot be decoded, has no mask" for start, end in result.gaps]
-    text.append("worth checking: " + ", ".join(f"{clock(check['seconds'])}" for check in result.checks[:6]))
+    text += [f"gap {clock(start, 2)} to {clock(end, 2)}: cannot be decoded, has no mask" for start, end in result.gaps]
+    text.append("worth checking: " + ", ".join(clock(check["seconds"], 2) for check in result.checks))
     text.append(f"result: {printable(result.out)}: masks, overlay.mp4, contact_sheet.png, events.json")
     return text

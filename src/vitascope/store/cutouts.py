@@ -138,11 +138,13 @@ class Cutout:
     def _begin(self) -> None:
         there = [name for name in OUTPUTS if (self.folder / name).exists()]
         if there:
-            raise CutoutError(f"{self.folder} holds a {there[0]} that is not of a cut-out; name another folder")
+            raise CutoutError(f"{self.folder} holds {there[0]} of something else; name another folder")
         try:
             (self.work / "masks").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise atomic.WriteError(error.errno, f"cannot make {self.folder}: {error.strerror}") from error
+            raise atomic.WriteError(
+                error.errno, f"cannot write into {self.folder}: {error.strerror}; name a folder that you may write to"
+            ) from error
         atomic.write_json(self.work / "job.json", self.asked)
 
     def _compare(self, before: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ class FrameSource:
             VideoError: `out_of_range`, or `damaged` where the frame cannot be decoded.
         """
         if not 0 <= seconds < self.duration_seconds:
-            detail = f"{seconds:g} s was asked for; it is shown from 0 to {self.duration_seconds:.6g} s"
+            detail = f"{seconds:g} s was asked for; the video is shown from 0 to {self.duration_seconds:.6g} s"
             raise VideoError(self.path, "out_of_range", detail)
         number = int(np.searchsorted(self.times_seconds, seconds + 1e-6, side="right")) - 1
         if self.frame(number) is None:
@@ -142,7 +142,25 @@ def first_masks(
             "resized, which breeds ids that nobody drew: export it without"
         )
     if ids[-1] > HIGHEST_ID:
-        raise ValueError(f"{path}: the mask holds id {ids[-1]}; ids are 1 to {HIGHEST_ID}, 0 is background")
+        raise ValueError(
+            f"{path}: the mask holds id {ids[-1]} beside others; ids are 1 to {HIGHEST_ID}: paint that object "
+            "with a free one (255 is one object only in a mask of black and white)"
+        )
     if object_id is not None and object_id not in ids:
         raise ValueError(f"{path}: object {object_id} is not in the mask; it holds {', '.join(map(str, ids))}")
     return {o: mask == o for o in (ids if object_id is None else [object_id])}
+
+
+def keep_apart(video: str | os.PathLike[str], mask: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """A mask in a folder of frames would be taken for a frame, and so would what is written there.
+
+    Raises:
+        ValueError: `mask` or `out` is among the frames.
+    """
+    if not os.path.isdir(video):
+        return
+    frames = os.path.realpath(video)
+    if os.path.dirname(os.path.realpath(mask)) == frames:
+        raise ValueError(f"{mask}: the mask lies among the frames of {video}; put it elsewhere, or it is taken for one")
+    if os.path.realpath(out) == frames:
+        raise ValueError(f"{out}: the result would be written among the frames; name another folder")
