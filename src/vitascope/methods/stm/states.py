@@ -107,7 +107,7 @@ def belief(signals: Signals, t: Thresholds) -> float:
 
     Example:
         >>> round(belief(Signals(area=0.1, certainty=0.95, colours=0.8, likeness=0.8), Thresholds()), 2)
-        0.97
+        0.94
     """
     if signals.area < t.min_area:
         return 0.0
