@@ -193,3 +193,11 @@ def test_outside_the_main_thread_nothing_is_caught(tmp_path):
     thread.start()
     thread.join()
     assert results[0].step == 8 and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_nothing_of_it_runs_on_when_the_block_has_ended():
+    before = set(threading.enumerate())
+    for _ in range(20):
+        with Signals(lambda: None):
+            assert len(threading.enumerate()) == len(before) + 1
+        assert set(threading.enumerate()) == before

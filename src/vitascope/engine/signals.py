@@ -46,7 +46,8 @@ class Signals:
             self._reader, self._writer = socket.socketpair()
             self._writer.setblocking(False)
             self._previous_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-            threading.Thread(target=self._watch, args=(self._reader,), daemon=True).start()
+            self._watcher = threading.Thread(target=self._watch, args=(self._reader,), daemon=True)
+            self._watcher.start()
             self._previous = {signum: signal.signal(signum, self._handle) for signum in CAUGHT}
         return self
 
@@ -84,6 +85,8 @@ class Signals:
         if self._previous:
             signal.set_wakeup_fd(self._previous_wakeup)
             self._writer.close()  # ends the watcher
+            # it refers to all that `rescue` does: letting go of a model while Python shuts down would abort the process
+            self._watcher.join()
             self._previous = {}
 
     def _handle(self, signum: int, frame: object) -> None:
