@@ -160,7 +160,7 @@ def keep_apart(video: str | os.PathLike[str], mask: str | os.PathLike[str], out:
     if not os.path.isdir(video):
         return
     frames = os.path.realpath(video)
-    if os.path.dirname(os.path.realpath(mask)) == frames:
+    if os.path.realpath(os.path.dirname(mask) or ".") == frames:
         raise ValueError(f"{mask}: the mask lies among the frames of {video}; put it elsewhere, or it is taken for one")
     if os.path.realpath(out) == frames:
         raise ValueError(f"{out}: the result would be written among the frames; name another folder")

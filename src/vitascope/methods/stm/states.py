@@ -44,7 +44,7 @@ class Thresholds:
     remember: float = (
         0.9  # belief from which the mask of a visible object is remembered; of 0.3 to 0.95 the best on new
     )
-    # episodes (J&F .757, .735 at 0.8) and near the best on DAVIS train at 240p (J .629, .613 at 0.3; policy `paper`: .537)
+    # episodes (J&F .757, .735 at 0.8) and near the best on DAVIS train at 240p (J .629, .613 at 0.3), with earlier weights
     moved: float = 0.4  # from the place of the latest frame that was kept, in radii, from which another is kept
     show: float = 0.03  # belief from which what is left of an object, where it was, is still shown
     jump: float = 3.0  # way of the centre from one frame to the next, in radii of a disc of the object's area
