@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from vitascope.methods.base import Draw
-from vitascope.methods.mme.data import MAX_INDICES, MaskedClips, clip_indices, stretch, tube_mask
+from vitascope.methods.mme.data import MaskedClips, clip_indices, stretch, tube_mask
+from vitascope.methods.mme.footage import MAX_INDICES
 from vitascope.structures import Record, VideoError
 from vitascope.video.writer import VideoWriter
 
@@ -134,9 +135,9 @@ def test_a_frame_index_is_made_once_a_video(counting, monkeypatch):
 def test_the_number_of_kept_indices_is_bounded():
     samples = dataset([])
     for i in range(MAX_INDICES + 5):
-        samples._remember(str(i), None)
-    samples._remember(str(MAX_INDICES), None)
-    assert len(samples._indices) == MAX_INDICES and "0" not in samples._indices
+        samples._footage._remember(str(i), None)
+    samples._footage._remember(str(MAX_INDICES), None)
+    assert len(samples._footage._indices) == MAX_INDICES and "0" not in samples._footage._indices
 
 
 def test_an_unreadable_video_is_a_video_error(tmp_path):

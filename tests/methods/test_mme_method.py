@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from vitascope.methods.mme.config import MMEConfig, videomae, videomae_tiny
 from vitascope.methods.mme.data import tube_mask
-from vitascope.methods.mme.method import GREY, MME
+from vitascope.methods.mme.look import GREY
+from vitascope.methods.mme.method import MME
 from vitascope.nn.vit import patchify, unpatchify
 from vitascope.structures import Record
 from vitascope.video.transforms import normalise

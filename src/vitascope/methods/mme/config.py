@@ -7,10 +7,17 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from vitascope.methods.base import Frozen, Optim
+from vitascope.video.flow import FlowMethod
+
+Prediction = Literal["pixels", "position", "shape", "visibility"]
 
 
 class MMEConfig(Frozen):
-    """Masked pre-training of a video encoder. Paper values are those of VideoMAE, ViT-B on Kinetics-400."""
+    """Masked pre-training of a video encoder, towards pixels (VideoMAE) or motion (MME).
+
+    Paper values are those of VideoMAE, ViT-B on Kinetics-400, and for what only MME has those of its text; where its
+    released code differs, that is told as "Release".
+    """
 
     num_frames: int = Field(16, gt=0, description="Frames of a clip. Paper: 16.")
     stride_frames: int = Field(
@@ -38,6 +45,71 @@ class MMEConfig(Frozen):
     decoder_depth: int = Field(4, ge=0, description="Blocks of the decoder. Paper: 4.")
     decoder_heads: int = Field(6, gt=0, description="Attention heads of the decoder. Paper: 6.")
 
+    predicts: tuple[Prediction, ...] = Field(
+        ("pixels",),
+        min_length=1,
+        description="What is predicted of masked tokens: pixels, or any of position (where tracks go), shape (HOG) and "
+        "visibility (whether they stay in the frame). Paper: pixels in VideoMAE, position and shape in MME.",
+    )
+    track_steps: int = Field(6, gt=0, description="Steps of a track, in frames of the video. Paper: 6. Release: 4.")
+    flow: FlowMethod = Field("dis-medium", description="Optical flow that carries the tracks. Paper: Farneback.")
+    camera: Literal["none", "homography"] = Field(
+        "none", description="Motion of the camera, taken off the positions. Paper: a homography."
+    )
+    tracker: Literal["float", "integer"] = Field(
+        "float", description="Whether tracks move by parts of a pixel. Paper: not said. Release: integer."
+    )
+    end_where_inconsistent: bool = Field(
+        False, description="End a track where the flow back does not agree; doubles the flow's cost. Paper: not done."
+    )
+    interpolate: bool = Field(
+        True,
+        description="Follow tracks through the frames between those of the clip. Paper: yes, its motion interpolation.",
+    )
+    position_norm: Literal["rms", "clip", "whole", "patch-std", "none"] = Field(
+        "rms",
+        description="How displacements are scaled; see `targets.normalise_moves`. Paper: whole. Release: patch-std.",
+    )
+    position_floor: float = Field(
+        0.1, ge=0, description="Least scale of displacements in pixels, so that noise is not magnified. Paper: none."
+    )
+    visibility_weights: Literal["per_track", "any", "all", "off"] = Field(
+        "per_track", description="Which displacements count: see `targets.move_weights`. Paper: not said. Release: any."
+    )
+    visibility_weight: float = Field(
+        0.1,
+        ge=0,
+        description="Weight of the visibility term, if it is predicted. Paper: in its supplement, not at hand.",
+    )
+    shape: Literal["tracks", "grid"] = Field(
+        "tracks",
+        description="HOG along the tracks, or of the second frame of each tubelet. Paper: tracks. Release: grid.",
+    )
+    shape_gray: bool = Field(
+        True, description="HOG of grey frames, or of each colour. Paper: not said. Release: colours."
+    )
+    shape_norm: Literal["standard", "l2hys", "none"] = Field(
+        "standard", description="How HOG is normalised, per token or (l2hys) per cell. Paper: standard. Release: none."
+    )
+    head_dim: int | None = Field(
+        512, gt=0, description="Hidden width of each head of motion, None for one linear layer. Paper: 512."
+    )
+    bounded_heads: bool = Field(
+        False, description="Sigmoid after the shape's head, tanh after the position's. Paper: not said. Release: yes."
+    )
+    sum_loss: bool = Field(
+        False,
+        description="Sum the shape's errors over a token, as the release does, not average them. Release: yes. Paper: sum.",
+    )
+    shuffle: Literal["off", "frames", "frames-and-tracks"] = Field(
+        "off",
+        description="Permute the frames of each clip, for an experiment. What a token shows follows its frame; tracks "
+        "keep their order, or follow too. Paper: frames.",
+    )
+    memory_mb: int = Field(
+        0, ge=0, description="Memory of each loading process for decoded frames and flow of small data. Paper: none."
+    )
+
     length: int = Field(800, gt=0, description="How long to train, in `unit`. Paper: 800 (and 1600) epochs.")
     unit: Literal["steps", "epochs"] = Field("epochs", description="Unit of `length`. Paper: epochs.")
     batch_size: int = Field(2048, gt=0, description="Clips per optimiser step, over all processes. Paper: 2048.")
@@ -51,6 +123,21 @@ class MMEConfig(Frozen):
         """Tokens along T, H, W of a training clip."""
         side = self.size // self.patch_size
         return self.num_frames // self.tubelet_frames, side, side
+
+    @property
+    def predicts_motion(self) -> bool:
+        """Whether targets are made of tracks or HOG, and not of pixels."""
+        return self.predicts != ("pixels",)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of a track as it is predicted: fewer than `track_steps` without interpolation."""
+        return self.track_steps if self.interpolate else self.track_steps // self.stride_frames
+
+    @property
+    def shape_values(self) -> int:
+        """Values of the shape's target of one token: HOG of 9 bins at 2 x 2 places."""
+        return 4 * 9 * (1 if self.shape_gray else 3) * (self.num_steps if self.shape == "tracks" else 1)
 
     @model_validator(mode="after")
     def _fits(self) -> MMEConfig:
@@ -67,6 +154,22 @@ class MMEConfig(Frozen):
                 )
         if not all(0 < scale <= 1 for scale in self.crop_scales):
             raise ValueError(f"crop_scales ({self.crop_scales}) must be in (0, 1]")
+        if self.predicts_motion and self.patch_size % 2:
+            raise ValueError(f"patch_size ({self.patch_size}) must be even: a token owns 2 x 2 tracks")
+        if self.predicts_motion and ("pixels" in self.predicts or len(set(self.predicts)) < len(self.predicts)):
+            raise ValueError(
+                f"predicts ({', '.join(self.predicts)}) must be pixels alone, or parts of motion, each once"
+            )
+        owned = self.tubelet_frames * self.stride_frames
+        if self.predicts_motion and self.track_steps > owned:
+            raise ValueError(
+                f"track_steps ({self.track_steps}) must be at most {owned}, the frames of the video that a tubelet covers"
+            )
+        if self.predicts_motion and not self.interpolate and self.track_steps < self.stride_frames:
+            raise ValueError(
+                f"track_steps ({self.track_steps}) must be at least stride_frames ({self.stride_frames}) without "
+                "interpolation, where one step leads from frame to frame of the clip"
+            )
         positions = self.grid[1] * self.grid[2]
         if not 0 < int(self.mask_ratio * positions) < positions:
             raise ValueError(
@@ -76,6 +179,67 @@ class MMEConfig(Frozen):
         return self
 
 
+MOTION = ("position", "shape", "visibility")
+SMALL = dict(embed_dim=384, num_heads=6, batch_size=64, optim=Optim(lr=2e-4, min_lr=1e-5, warmup=0.05, clip_norm=1.0))
+PAPER_SCHEDULE = dict(  # of MME on Kinetics-400, and its small decoder
+    mask_ratio=0.7,
+    decoder_dim=192,
+    decoder_depth=1,
+    length=1600,
+    batch_size=1024,
+    optim=Optim(lr=6e-4, min_lr=4e-5, warmup=0.025, clip_norm=None),
+)
+
+
+def mme() -> MMEConfig:
+    """Ours: tracks by DIS flow, float and bilinear, HOG along them, linear heads, the weights of VideoMAE's schedule."""
+    return MMEConfig(predicts=MOTION, decoder_dim=192, decoder_depth=1, head_dim=512)
+
+
+def mme_paper() -> MMEConfig:
+    """The paper's text: Farneback flow, camera removed, six steps, HOG along the tracks, everything standardised."""
+    return MMEConfig(
+        **PAPER_SCHEDULE,
+        predicts=("position", "shape"),
+        flow="farneback",
+        camera="homography",
+        position_norm="whole",
+        visibility_weights="any",
+        sum_loss=True,
+    )
+
+
+def mme_release() -> MMEConfig:
+    """The published code with its flaws kept: integer tracks of four steps, HOG of one frame, bounded heads."""
+    return MMEConfig(
+        **PAPER_SCHEDULE,
+        predicts=("shape", "position"),
+        track_steps=4,
+        flow="farneback",
+        tracker="integer",
+        position_norm="patch-std",
+        visibility_weights="any",
+        shape="grid",
+        shape_gray=False,
+        shape_norm="none",
+        bounded_heads=True,
+        sum_loss=True,
+    )
+
+
+def mme_small() -> MMEConfig:
+    """ViT-S for one GPU: batch 64, the rate scaled by the square root of the batch."""
+    return MMEConfig(**SMALL, predicts=MOTION, decoder_dim=192, decoder_depth=1, decoder_heads=3)
+
+
+def mme_tiny() -> MMEConfig:
+    """For two CPU cores and minutes, as `videomae-tiny`; tracks of all the eight frames that a tubelet covers."""
+    return MMEConfig.model_validate(
+        videomae_tiny().model_dump()
+        | {"predicts": MOTION, "stride_frames": 4, "track_steps": 8, "decoder_depth": 1, "head_dim": 128}
+    )
+
+
 def videomae() -> MMEConfig:
     """VideoMAE ViT-B on Kinetics-400, 800 epochs: the paper's main row."""
     return MMEConfig()
@@ -83,14 +247,7 @@ def videomae() -> MMEConfig:
 
 def videomae_small() -> MMEConfig:
     """ViT-S, a quarter of the parameters, for one GPU: batch 64, the rate scaled by the square root of the batch."""
-    return MMEConfig(
-        embed_dim=384,
-        num_heads=6,
-        decoder_dim=192,
-        decoder_heads=3,
-        batch_size=64,
-        optim=Optim(lr=2e-4, min_lr=1e-5, warmup=0.05, clip_norm=1.0),
-    )
+    return MMEConfig(**SMALL, decoder_dim=192, decoder_heads=3)
 
 
 def videomae_tiny() -> MMEConfig:
@@ -115,4 +272,13 @@ def videomae_tiny() -> MMEConfig:
     )
 
 
-RECIPES = {"videomae": videomae, "videomae-small": videomae_small, "videomae-tiny": videomae_tiny}
+RECIPES = {
+    "mme": mme,
+    "mme-small": mme_small,
+    "mme-tiny": mme_tiny,
+    "mme-paper": mme_paper,
+    "mme-release": mme_release,
+    "videomae": videomae,
+    "videomae-small": videomae_small,
+    "videomae-tiny": videomae_tiny,
+}

@@ -4,6 +4,11 @@
 | --- | --- | --- | --- |
 | `clips` | uint8 `[T, C, H, W]` | `[B, T, C, H, W]` | RGB, cropped and resized to the recipe's size, not normalised |
 | `mask` | bool `[N]` | `[B, N]` | true where a token is masked; tokens run over T, then H, then W |
+| `moves` | float32 `[N, K, L, 2]` | `[B, N, K, L, 2]` | each step of a token's K tracks, in pixels of the crop, x and y |
+| `seen` | bool `[N, K, L]` | `[B, N, K, L]` | whether a track is in the crop, and was all along, after each step |
+| `shape` | float32 `[N, K, L', F]` | `[B, N, K, L', F]` | HOG where each step starts, or once (`L' = 1`) of the token |
+
+The last three are there as far as something is made of them.
 """
 
 from __future__ import annotations
@@ -14,13 +19,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vitascope.methods.base import Draw
+from vitascope.methods.mme.footage import Film, Footage, Kept
+from vitascope.methods.mme.motion import Chains, Motion, View, by_token, chains_from, view_of
 from vitascope.nn.vit import Grid
 from vitascope.structures import Record, VideoError
-from vitascope.video.index import FrameIndex
-from vitascope.video.reader import VideoReader
+from vitascope.video.flow import grey
 from vitascope.video.transforms import crop_and_resize, draw_multi_scale_boxes
-
-MAX_INDICES = 1000  # frame indices kept per worker; one of a 10 s video takes about 2 KB
 
 
 def clip_indices(num_available: int, num_frames: int, stride_frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -71,7 +75,7 @@ def tube_mask(grid: Grid, ratio: float, rng: np.random.Generator | np.random.Ran
 
 
 class MaskedClips(Dataset):
-    """Clips of videos and masks of their tokens; a sample follows from its `Draw` alone.
+    """Clips of videos, masks of their tokens and their motion; a sample follows from its `Draw` alone.
 
     Args:
         records: Videos, or stretches of them.
@@ -82,6 +86,9 @@ class MaskedClips(Dataset):
         crop_scales: Crop sides over the short side.
         grid: Tokens along T, H, W.
         mask_ratio: Share of the tokens that is masked.
+        motion: What is made of the frames besides; None for nothing.
+        shuffle: Permute the frames: `off`, `frames`, or `frames-and-tracks`, where tracks start at the permuted frames.
+        memory_mb: Memory for decoded frames and flow of small videos, of each process that reads.
     """
 
     def __init__(
@@ -94,12 +101,16 @@ class MaskedClips(Dataset):
         crop_scales: tuple[float, ...],
         grid: Grid,
         mask_ratio: float,
+        motion: Motion | None = None,
+        shuffle: str = "off",
+        memory_mb: int = 0,
     ) -> None:
         self.records = records
         self.num_frames, self.stride_frames = num_frames, stride_frames
         self.size, self.short_side, self.crop_scales = size, short_side, crop_scales
-        self.grid, self.mask_ratio = grid, mask_ratio
-        self._indices: dict[str, FrameIndex] = {}  # by path: a video is demuxed once, not at every draw
+        self.grid, self.mask_ratio, self.motion, self.shuffle = grid, mask_ratio, motion, shuffle
+        kept_flow = motion.flow if motion and motion.needs_tracks else None
+        self._footage = Footage(short_side, kept_flow, memory_mb)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -110,25 +121,52 @@ class MaskedClips(Dataset):
         Raises:
             VideoError: The video cannot be read, or the record's stretch holds no frame.
         """
-        rng = np.random.default_rng(draw.seed)
+        rng, record = np.random.default_rng(draw.seed), self.records[draw.index]
         mask = torch.from_numpy(tube_mask(self.grid, self.mask_ratio, rng))
-        frames = self._read(self.records[draw.index], rng)  # [T, C, H, W]
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        boxes = draw_multi_scale_boxes(1, tuple(frames.shape[-2:]), self.size, generator, self.crop_scales)
-        clips = crop_and_resize(frames[None] / 255, boxes, self.size)[0]
-        return {"clips": (clips * 255).round().to(torch.uint8), "mask": mask}
-
-    def _read(self, record: Record, rng: np.random.Generator) -> Tensor:
-        with VideoReader(record.path, index=self._indices.get(record.path)) as reader:
-            self._remember(record.path, reader.index)
-            first, end = stretch(record, reader.index.times_seconds)
+        with self._footage.opened(record) as film:
+            first, end = stretch(record, film.times_seconds)
             indices = first + clip_indices(end - first, self.num_frames, self.stride_frames, rng)
-            return reader.frames_at(indices.tolist(), size=self.short_side).frames
+            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+            order = np.arange(self.num_frames) if self.shuffle == "off" else rng.permutation(self.num_frames)
+            chains = self._chains(indices[order] if self.shuffle == "frames-and-tracks" else indices, end)
+            wanted = np.unique(np.r_[indices, chains.numbers.ravel()] if chains else indices)
+            frames = film.frames(wanted)  # [R, C, H, W]
+            boxes = draw_multi_scale_boxes(1, tuple(frames.shape[-2:]), self.size, generator, self.crop_scales)
+            cropped = frames[np.searchsorted(wanted, indices[order])]
+            clips = crop_and_resize(cropped[None] / 255, boxes, self.size)[0]
+            sample = {"clips": (clips * 255).round().to(torch.uint8), "mask": mask}
+            if self.motion:
+                view = view_of(boxes[0].tolist(), tuple(frames.shape[-2:]), self.size, self.motion.margin)
+                sample |= self._motion(film, view, frames, wanted, chains, sample["clips"])
+        return sample
 
-    def _remember(self, path: str, index: FrameIndex) -> None:
-        if path not in self._indices and len(self._indices) >= MAX_INDICES:
-            self._indices.pop(next(iter(self._indices)))
-        self._indices[path] = index
+    def _chains(self, indices: np.ndarray, end: int) -> Chains | None:
+        if not self.motion or not self.motion.needs_tracks:
+            return None
+        return chains_from(indices[:: self.num_frames // self.grid[0]], self.motion.num_steps, end)
+
+    def _motion(
+        self, film: Film | Kept, view: View, frames: Tensor, wanted: np.ndarray, chains: Chains | None, clips: Tensor
+    ) -> dict[str, Tensor]:
+        made, m, size = {}, self.motion, self.size
+        if m.shape == "grid":
+            second = clips[1 :: self.num_frames // self.grid[0]]  # [S, C, H, W]: of the frames in their shuffled order
+            cells = m.shape_of_grid(grey(second.numpy()) if m.is_gray else second)
+            made["shape"] = by_token(cells, self.grid)
+        if chains is None:
+            return made
+        greys = np.stack([view.warp(frame) for frame in grey(frames.numpy())])
+        rows = np.searchsorted(wanted, chains.numbers)  # [S, L + 1]
+        positions, moves, seen = m(view, size, greys, rows, chains.exists, film.flows(wanted, view))
+        moves, seen = m.joined(moves, seen)
+        if m.has_position:
+            made["moves"] = by_token(torch.from_numpy(moves), self.grid)
+            made["seen"] = by_token(torch.from_numpy(seen)[..., None], self.grid)[..., 0]
+        if m.shape == "tracks":
+            images = view.inner(greys, size) if m.is_gray else view.of_colours(frames, size)
+            at = slice(0, m.num_steps, m.every)
+            made["shape"] = by_token(m.shape_of(images, rows[:, :-1][:, at], positions[:, :-1][:, at]), self.grid)
+        return made
 
 
 def stretch(record: Record, times_seconds: np.ndarray) -> tuple[int, int]:

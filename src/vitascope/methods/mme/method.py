@@ -1,16 +1,18 @@
 """Masked pre-training of a video encoder: the glue.
 
-VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training.
-Zhan Tong, Yibing Song, Jue Wang, Limin Wang. NeurIPS 2022.
+Masked Motion Encoding for Self-Supervised Video Representation Learning. Xinyu Sun, Peihao Chen, Liangwei Chen, Changhao
+Li, Thomas H. Li, Mingkui Tan, Chuang Gan. CVPR 2023. And the pixel target that it is measured against, VideoMAE: Masked
+Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training. Zhan Tong, Yibing Song, Jue Wang, Limin
+Wang. NeurIPS 2022.
 
-The package is named after Masked Motion Encoding for Self-Supervised Video Representation Learning (Xinyu Sun,
-Peihao Chen, Liangwei Chen, Changhao Li, Thomas H. Li, Mingkui Tan, Chuang Gan; CVPR 2023), which keeps this encoder and
-masking; the pixel target here is the baseline that it is measured against.
-
-Differs from the paper:
+Differs from the papers:
 - Only visible tubelets are embedded: the result is the same, and nine tenths of the first layer are not computed.
 - Learning rates are the ones used, not per 256 clips, so that what a checkpoint says is what happened.
-"""
+- Motion is made while reading, from the crop that the network sees, and not extracted beforehand from the whole frame:
+  nothing has to be scaled or mirrored, and no file is needed. Recipe `mme` tracks by parts of a pixel, scales each token's
+  displacements by their own size (without taking off their mean, in which a whole motion can vanish), predicts without
+  bounds, and counts a track as long as it is seen. `mme-paper` and `mme-release` keep to theirs.
+- The camera's motion is taken off the targets only; tracks follow the raw flow, or they would leave their objects."""
 
 from __future__ import annotations
 
@@ -23,14 +25,14 @@ from torch.utils.data import Dataset
 from vitascope.methods.base import Batch, Method, Snippet, Stage
 from vitascope.methods.mme.config import RECIPES, MMEConfig
 from vitascope.methods.mme.data import MaskedClips
-from vitascope.methods.mme.loss import pixel_loss
+from vitascope.methods.mme.look import motion_figures, pixel_figures
+from vitascope.methods.mme.loss import motion_loss, pixel_loss
 from vitascope.methods.mme.model import MaskedAutoencoder
-from vitascope.methods.mme.targets import as_pixels, normalized_pixels
-from vitascope.nn.vit import patchify, select_tokens, unpatchify
+from vitascope.methods.mme.motion import motion_of
+from vitascope.methods.mme.targets import move_weights, normalized_pixels, position_targets, shape_targets
+from vitascope.nn.vit import patchify, select_tokens
 from vitascope.structures import Figure, Record
 from vitascope.video.transforms import centre_crop, normalise, resize
-
-GREY = 127  # of a masked patch in figures
 
 
 class MME(Method):
@@ -63,7 +65,15 @@ class MME(Method):
             patch_size=config.patch_size,
             layer_norm_eps=config.layer_norm_eps,
             decoder_norm_eps=config.layer_norm_eps,
+            heads=self._heads() if config.predicts_motion else None,
+            head_dim=config.head_dim,
+            activations={"shape": "sigmoid", "position": "tanh"} if config.bounded_heads else None,
         )
+
+    def _heads(self) -> dict[str, int]:
+        c = self.config
+        widths = {"position": 8 * c.num_steps, "shape": c.shape_values, "visibility": 4}
+        return {name: widths[name] for name in c.predicts}
 
     def stages(self) -> list[Stage]:
         c = self.config
@@ -71,15 +81,39 @@ class MME(Method):
 
     def samples(self, stage: Stage, records: list[Record]) -> Dataset:
         c = self.config
-        return MaskedClips(
-            records, c.num_frames, c.stride_frames, c.size, c.short_side, c.crop_scales, c.grid, c.mask_ratio
-        )
+        clip = (c.num_frames, c.stride_frames, c.size, c.short_side, c.crop_scales, c.grid, c.mask_ratio)
+        return MaskedClips(records, *clip, motion=motion_of(c), shuffle=c.shuffle, memory_mb=c.memory_mb)
 
     def training_step(self, batch: Batch) -> Batch:
-        """Predict the masked tokens of `clips` and compare them with their normalised pixels."""
-        predictions = self.model(normalise(batch["clips"].float() / 255), batch["mask"])
-        masked = select_tokens(self._patches(batch["clips"]), batch["mask"])
-        return pixel_loss(predictions, normalized_pixels(masked))
+        """Predict the masked tokens of `clips` and compare them with their normalised pixels, or their motion."""
+        c, mask = self.config, batch["mask"]
+        predictions = self.model(normalise(batch["clips"].float() / 255), mask)
+        if not c.predicts_motion:
+            patches = patchify(batch["clips"], c.tubelet_frames, c.patch_size)
+            return pixel_loss(predictions, normalized_pixels(select_tokens(patches, mask)))
+        targets, weights = self.targets(batch)
+        targets = {name: select_tokens(target, mask) for name, target in targets.items()}
+        return motion_loss(
+            predictions,
+            targets,
+            None if weights is None else select_tokens(weights, mask),
+            visibility_weight=c.visibility_weight,
+            sum_loss=c.sum_loss,
+            num_shape_steps=c.num_steps if c.shape == "tracks" else 1,
+        )
+
+    @torch.no_grad()
+    def targets(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
+        """What motion is to be predicted of all tokens, `[B, N, D]` by name, and which displacements count."""
+        c, targets = self.config, {}
+        if "shape" in c.predicts:
+            targets["shape"] = shape_targets(batch["shape"], c.shape_norm)
+        if "moves" not in batch:
+            return targets, None
+        if "position" in c.predicts:
+            targets["position"] = position_targets(batch["moves"], batch["seen"], c.position_norm, c.position_floor)
+        targets["visibility"] = batch["seen"][..., -1]
+        return targets, move_weights(batch["seen"], c.visibility_weights)
 
     def features(self, clips: Tensor) -> Tensor:
         """Mean over all tokens after the encoder's last norm.
@@ -109,27 +143,8 @@ class MME(Method):
 
     @torch.no_grad()
     def figures(self, batch: Batch) -> list[Figure]:
-        """Input, what was seen of it, and what the model makes of it; one figure a clip."""
-        clips, mask = batch["clips"], batch["mask"]
-        patches = self._patches(clips)  # [B, N, frames, rows, columns, C]
-        seen, filled = patches.clone(), patches.clone()
-        seen[mask] = GREY
-        predictions = self.model(normalise(clips.float() / 255), mask)
-        filled[mask] = as_pixels(predictions, select_tokens(patches, mask)).flatten(0, 1)
-        rows = (clips, unpatchify(seen, self.config.grid), unpatchify(filled, self.config.grid))
-        input_, masked, reconstruction = (row.cpu().numpy() for row in rows)
-        caption = (
-            f"{float(mask.float().mean()):.0%} of the tokens are masked. Visible patches are the input's; masked ones show "
-            "the predicted pattern with the true mean and contrast of the patch, which the model is not asked for."
-        )
-        return [
-            Figure(
-                title="Masked input and reconstruction",
-                rows=(("input", input_[i]), ("masked input", masked[i]), ("reconstruction", reconstruction[i])),
-                caption=caption,
-            )
-            for i in range(len(clips))
-        ]
-
-    def _patches(self, clips: Tensor) -> Tensor:  # -> [B, N, frames, rows, columns, C]
-        return patchify(clips, self.config.tubelet_frames, self.config.patch_size)
+        """What was seen of the input, what the model makes of it, and the truth; one figure a clip."""
+        predictions = self.model(normalise(batch["clips"].float() / 255), batch["mask"])
+        if self.config.predicts_motion:
+            return motion_figures(batch, predictions, self.config)
+        return pixel_figures(batch, predictions, self.config.grid, self.config.patch_size)
