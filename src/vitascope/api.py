@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitascope.store.library import Library
+from vitascope import structures
+from vitascope.store.library import Library, run_folder
 from vitascope.store.locate import find_library, library_for
-from vitascope.structures import EmbedSummary, Figure, Record, ScanSummary, SearchSummary, SegmentSummary, TrainSummary
 
 if TYPE_CHECKING:
     from vitascope.methods.base import Frozen, Method
@@ -19,11 +19,10 @@ PathLike = str | os.PathLike
 
 
 def scan(data: PathLike, library: PathLike | None = None, *, deep: bool = False, num_workers: int = 2,
-         progress: bool = False) -> ScanSummary:  # fmt: skip
+         progress: bool = False) -> structures.ScanSummary:  # fmt: skip
     """Look at every video below the folder `data`; each is then done, damaged (with gaps) or refused (with the reason).
 
-    `deep` decodes every frame; else the packets and a few frames of what is new or changed are looked at, by `num_workers`
-    processes (0: this one). The library is by default beside the data. `ValueError`: not a folder."""
+    `deep` decodes every frame, else the packets and a few frames of what is new or changed. `ValueError`: not a folder."""
     from vitascope.datasets.folder import find_videos
     from vitascope.engine.log import Progress
     from vitascope.engine.scan import scan as scan_files
@@ -50,30 +49,18 @@ def configure(recipe: str, assignments: Sequence[str] = ()) -> Frozen:
 
 def train(
     recipe: str, data: PathLike | dict[str, PathLike], library: PathLike | None = None, *, config: Frozen | None = None,
-    run: str | None = None, settings: dict[str, Any] | None = None, progress: bool = False,
-) -> TrainSummary:  # fmt: skip
+    run: str | None = None, init: PathLike | None = None, settings: dict[str, Any] | None = None, progress: bool = False,
+) -> structures.TrainSummary:  # fmt: skip
     """Train a recipe (with the `config` that `configure` makes of it), or go on with a run by the beginning of its id.
 
-    `data` is a folder or a list (`datasets.load`), or one for each data set that the recipe's stages name; the library that
-    holds the run is by default beside it; `settings` are fields of `TrainSettings`.
-    `ValueError`: nothing to train on, or a name or value does not fit. `CheckpointError`: the run is of another kind."""
-    import torch
-
+    `data` may be one for each data set of the stages; `init` is a run whose encoder is started from. See `train_plan`."""
     from vitascope.datasets.load import load_data
-    from vitascope.engine.log import Progress
-    from vitascope.engine.settings import TrainSettings
-    from vitascope.engine.train_run import train_run
+    from vitascope.engine.train_run import Plan, train_plan
     from vitascope.methods import METHODS
 
-    name, settings = recipes()[recipe][0], TrainSettings(**settings or {})
-    torch.manual_seed(settings.seed)  # the weights at the start are part of what a seed means
-    method = METHODS[name](config or configure(recipe))
-    paths = data if isinstance(data, dict) else dict.fromkeys([stage.data for stage in method.stages()], data)
-    records, first = load_data(paths), Path(next(iter(paths.values())))
-    root = first if first.is_dir() else first.parent
-    names = {"name": name, "recipe": recipe, "data": ", ".join(dict.fromkeys(map(str, paths.values())))}
-    with Library(library or library_for(root), data_root=root, create=True) as lib:
-        return train_run(lib, method, records, settings, **names, run=run, progress=Progress() if progress else None)
+    name, make = recipes()[recipe]
+    plan = Plan(METHODS[name], name, recipe, make(), config or make(), run_folder(init, library) if init else None)
+    return train_plan(plan, data, load_data, library, run=run, settings=settings or {}, progress=progress)
 
 
 def load_method(folder: PathLike, device: str = "cpu") -> Method:
@@ -85,46 +72,31 @@ def load_method(folder: PathLike, device: str = "cpu") -> Method:
 
 
 def embed(library: PathLike | None = None, *, run: str | None = None, hop_seconds: float | None = None,
-          settings: dict[str, Any] | None = None, progress: bool = False) -> EmbedSummary:  # fmt: skip
+          settings: dict[str, Any] | None = None, progress: bool = False) -> structures.EmbedSummary:  # fmt: skip
     """Turn every video of a library into vectors, one a snippet, with the encoder of a run; what is there is kept.
 
-    By default the only library in this folder and its newest finished run; snippets lie end to end, or `hop_seconds` apart;
-    `settings` are fields of `ExtractSettings`. `LibraryError`: there is no library, or no run that is done."""
-    from vitascope.engine.extract import ExtractSettings, extract
-    from vitascope.engine.log import Progress
+    Snippets lie end to end or `hop_seconds` apart; `settings` are `ExtractSettings`. `LibraryError`: no library, or no run."""
+    from vitascope.engine.extract import embed as embed_library
     from vitascope.video.snippets import Snippets
 
     with Library(find_library(library)) as lib:
-        run = lib.runs.find(run).id if run else lib.finished_run()
-        method, how, shown = load_method(lib.runs.find(run).folder), ExtractSettings(**settings or {}), Progress()
-
-        def read(record: Record) -> Snippets:
-            known = {**method.snippet.model_dump(), "index": lib.catalogue.frame_index(record.path)}
-            return Snippets(record, hop_seconds=hop_seconds, **known)
-
-        records, asked = [Record(entry.path) for entry in lib.catalogue.entries()], {"hop_seconds": hop_seconds}
-        done = extract(method, run, records, read, lib, how, asked=asked, progress=shown if progress else None)
-        counts = len(done.embedded), len(done.skipped), done.num_snippets, done.width
-        return EmbedSummary(str(lib.path), run, *counts, done.problems, done.interrupted)
+        return embed_library(lib, run, load_method, Snippets, hop_seconds, settings or {}, progress)
 
 
 def search(like: tuple[PathLike, float], library: PathLike | None = None, *, run: str | None = None,
-           k: int = 10) -> SearchSummary:  # fmt: skip
+           k: int = 10) -> structures.SearchSummary:  # fmt: skip
     """Find the `k` snippets most like one moment, a video and a time in seconds; its own comes first if it is in the library.
 
-    By default in the library beside the video or above it, among the vectors of the newest run that has some.
-    `LibraryError`: no library, or no features. `VideoError`: the video, or that moment of it, cannot be read."""
+    By default in the library near the video, of its newest run with vectors. `LibraryError`: none. `VideoError`: unreadable."""
     from vitascope.video.snippets import snippet_at
 
     path, seconds = os.path.abspath(like[0]), float(like[1])
     with Library(find_library(library, path)) as lib:
-        run = lib.embedded_run(run)
-        vectors, query = lib.vectors(run), lib.vector_at(run, path, seconds)
+        query = lib.vector_at(run := lib.embedded_run(run), path, seconds)
         if query is None:  # not in the library: read and embedded now
             method = load_method(lib.runs.find(run).folder)
             query = method.features(snippet_at(path, seconds, **method.snippet.model_dump())[None]).detach().numpy()[0]
-        hits = vectors.search(query, k, apart_seconds=0.0)  # overlapping snippets are one moment
-        return SearchSummary(path, seconds, run, len(vectors), tuple(hits))
+        return lib.search(query, k, run, path, seconds)
 
 
 def film_strip(path: PathLike, start_seconds: float, end_seconds: float, count: int = 8, size: int = 96) -> Any:
@@ -134,7 +106,7 @@ def film_strip(path: PathLike, start_seconds: float, end_seconds: float, count: 
     return snippets.film_strip(path, start_seconds, end_seconds, count, size)
 
 
-def figures(run: PathLike, data: PathLike, count: int = 2) -> list[Figure]:
+def figures(run: PathLike, data: PathLike, count: int = 2) -> list[structures.Figure]:
     """What the method in a run's folder sees and says on `count` videos of some data, as its training would see them."""
     from vitascope.datasets.load import load_records
     from vitascope.engine.load import figures as draw
@@ -149,6 +121,28 @@ def make_worlds(folder: PathLike) -> Path:
     return write_demo_worlds(folder)
 
 
+def show_motion(video: PathLike, at_seconds: float, *, run: PathLike | None = None, library: PathLike | None = None,
+                recipe: str = "mme") -> tuple[structures.Figure, Any]:  # fmt: skip
+    """A clip's mask, tracks and gradients as a recipe sees them, with a run also what it predicts; and all as one picture."""
+    from vitascope.methods.mme.look import motion_at
+    from vitascope.methods.mme.method import MME
+    from vitascope.video.draw import contact_sheet
+
+    method = load_method(run_folder(run, library)) if run else MME(configure(recipe))
+    figure = motion_at(method, os.fspath(video), at_seconds, is_trained=bool(run))
+    return figure, contact_sheet(figure.rows)
+
+
+def cache_motion(library: PathLike | None = None, *, method: str = "dis-medium", num_workers: int = 2,
+                 progress: bool = False) -> structures.CacheSummary:  # fmt: skip
+    """Keep the optical flow of every video of a library, which training on motion then need not compute; resumable."""
+    from vitascope.engine import cache, log
+    from vitascope.video.grid_flow import cache_flow
+
+    with Library(find_library(library)) as lib:
+        return cache.cache_motion(lib, method, cache_flow, num_workers, log.Progress() if progress else None)
+
+
 def load_network(weights: PathLike | None = None) -> MaskNetwork:
     """The network that cuts objects out: the package's own, a run's (its folder), or that of a file, such as the paper's."""
     from vitascope.methods.stm.starter import load_network as load
@@ -159,13 +153,12 @@ def load_network(weights: PathLike | None = None) -> MaskNetwork:
 def segment(
     video: PathLike, mask: PathLike, out: PathLike, *, at_seconds: float = 0.0, object_id: int | None = None,
     weights: PathLike | None = None, as_rle: bool = False, fps: float = 25.0, settings: dict[str, Any] | None = None,
-    bf16: bool = False, progress: bool = False) -> SegmentSummary:  # fmt: skip
+    bf16: bool = False, progress: bool = False) -> structures.SegmentSummary:  # fmt: skip
     """Follow the objects of one mask through a video, both ways, into the folder `out`; called again, it goes on.
 
     `video` is a file, or a folder of frames shown at `fps`; `mask` a PNG of object ids of its size, true at `at_seconds`;
     `settings` are `policy`, `frame_stride`, `short_side` of `VideoObjectSession`; `as_rle` writes `masks.json`, not PNG files;
-    `bf16` works in 16 bits where that is measured to be faster: masks then differ a little, and between machines. `VideoError`:
-    the video cannot be read, or not at that time. `ValueError`: the mask does not fit, or `out` is another's."""
+    `bf16` works in 16 bits where that is faster: masks then differ a little, and between machines. Raises as these parts do."""
     from vitascope.engine import extract, log, predict
     from vitascope.methods.stm import fast, session
     from vitascope.store import cutouts
@@ -176,14 +169,12 @@ def segment(
         start, objects = frames.number_at(at_seconds), source.first_masks(mask, frames.size, object_id)
         network = load_network(weights)
         how = {"policy": "default", "frame_stride": 1, "short_side": network.short_side(frames.size)} | (settings or {})
-        asked = {"video": cutouts.identity(video), "mask": cutouts.identity(mask), "objects": list(objects), "fps": fps}
-        asked |= {"first_frame": start, "format": "rle" if as_rle else "png", **how}
-        asked["weights"] = f"{Path(weights or 'starter').name} ({extract.hash_of(network)[:12]})"
-        # measured once: a resumed run ends as it would have
+        made_by = f"{Path(weights or 'starter').name} ({extract.hash_of(network)[:12]})"
+        facts, show = {"fps": fps, "first_frame": start, "weights": made_by, **how}, progress and log.Progress() or None
+        asked = cutouts.asked_for(video, mask, objects, as_rle, facts)
         network, asked["bf16"] = fast.fastest(network, bf16 and (cutouts.asked_before(out) or {}).get("bf16", "auto"))
-        at_work, show = (lambda: session.VideoObjectSession(network, **how)), log.Progress() if progress else None
-        job = predict.Job(at_work, frames, start, objects, cutouts.Cutout(out, asked), overlay, as_rle, show)
-        return predict.segment(job)
+        at_work, cutout = (lambda: session.VideoObjectSession(network, **how)), cutouts.Cutout(out, asked)
+        return predict.segment(predict.Job(at_work, frames, start, objects, cutout, overlay, as_rle, show))
 
 
 def evaluate_davis(data: PathLike, predictions: PathLike | None = None, *, weights: PathLike | None = None,
@@ -195,6 +186,15 @@ def evaluate_davis(data: PathLike, predictions: PathLike | None = None, *, weigh
 
     if predictions is None:
         network = load_network(weights)
-        how["segment"] = segmenter(network, **(settings or {}))
-        how["made_by"] = f"weights {hash_of(network)[:12]}, settings {settings or 'default'}"
+        made_by = f"weights {hash_of(network)[:12]}, settings {settings or 'default'}"
+        how |= {"segment": segmenter(network, **settings or {}), "made_by": made_by}
     return evaluate(data, predictions, **how)
+
+
+def evaluate_recognition(run: PathLike, data: PathLike, train: PathLike | None = None, library: PathLike | None = None,
+                         *, num_clips: int = 4, **how: Any) -> Any:  # fmt: skip
+    """How well a run tells classes: a classifier's answers, or a probe on features (`evaluation.recognition_run`)."""
+    from vitascope.evaluation.recognition_run import evaluate_run
+    from vitascope.video.snippets import spread_clips
+
+    return evaluate_run(load_method, run_folder(run, library), data, train, spread_clips, num_clips, **how)

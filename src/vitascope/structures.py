@@ -78,6 +78,7 @@ class Record:
     masks: str = (
         ""  # a still's mask (PNG), a frame folder's masks (folder of PNG), or a video's (NPZ with `masks` [T, H, W])
     )
+    motion: str = ""  # file with the video's flow, where a library keeps it
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,4 +282,24 @@ class SegmentSummary:
     gaps: tuple[tuple[float, float], ...]
     stretches: tuple[dict[str, Any], ...]
     checks: tuple[dict[str, Any], ...]
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSummary:
+    """What a call of `cache_motion` did: videos `cached` now and `skipped`, having been there, and the space they take.
+
+    `num_pairs` are the pairs of frames cached now; `cache_bytes` and `video_bytes` are of all videos that have their flow;
+    `removed` files belonged to no video any more; `problems` are `(path, state, detail)`; `signal` ended it.
+    """
+
+    library: str
+    method: str
+    cached: int
+    skipped: int
+    num_pairs: int
+    cache_bytes: int
+    video_bytes: int
+    removed: int
+    problems: tuple[tuple[str, str, str], ...]
     signal: int | None = None

@@ -7,7 +7,7 @@ import pytest
 from vitascope.datasets.folder import find_videos, folder_of_classes
 from vitascope.datasets.hmdb51 import read_hmdb51
 from vitascope.datasets.kinetics import read_kinetics, read_path_list
-from vitascope.datasets.load import load_records
+from vitascope.datasets.load import load_data, load_labelled, load_records
 from vitascope.datasets.manifest import read_manifest
 from vitascope.datasets.ucf101 import read_ucf101
 from vitascope.structures import Record
@@ -290,3 +290,35 @@ def test_load_records_picks_the_reader_by_what_the_path_is(tmp_path):
 
 def test_a_list_keeps_the_videos_that_are_missing(tmp_path):
     assert len(read_manifest(written(tmp_path, "m.csv", "video\nabsent.mp4\n"))) == 1
+
+
+def test_labelled_data_are_a_folder_of_classes_a_list_or_the_split_files_of_hmdb51(tmp_path):
+    for name in ("clips/run/a.mp4", "clips/jump/deep/b.mp4", "hmdb/run_test_split1.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [(r.id, r.labels) for r in load_labelled(tmp_path / "clips")] == [
+        ("jump/deep/b.mp4", ("jump",)),
+        ("run/a.mp4", ("run",)),
+    ]
+    (tmp_path / "hmdb/run_test_split1.txt").write_text("a.avi 1\nb.avi 2\nc.avi 0\n")
+    assert [r.split for r in load_labelled(tmp_path / "hmdb")] == ["train", "test", "unused"]
+    (tmp_path / "list.csv").write_text("clips/run/a.mp4 7\n")
+    assert load_labelled(tmp_path / "list.csv")[0].labels == ("7",)
+    assert load_records(tmp_path / "clips")[0].labels == ()  # training without labels stays as it is
+
+
+def test_records_without_a_label_are_named(tmp_path):
+    (tmp_path / "m.csv").write_text("video,labels\na.mp4,run\nb.mp4,\n")
+    with pytest.raises(ValueError, match="1 of 2 records have no label, the first is b.mp4"):
+        load_labelled(tmp_path / "m.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no video; recognition takes labelled records"):
+        load_labelled(tmp_path / "empty")
+
+
+def test_a_classifier_learns_from_the_training_split_alone(tmp_path):
+    (tmp_path / "m.csv").write_text("video,labels,split\na.mp4,run,train\nb.mp4,run,test\nc.mp4,jump,train\n")
+    assert [r.id for r in load_data({"train": tmp_path / "m.csv"}, labelled=True)["train"]] == ["a.mp4", "c.mp4"]
+    assert len(load_data({"train": tmp_path / "m.csv"})["train"]) == 3
+    (tmp_path / "v.csv").write_text("video,labels,split\na.mp4,run,val\nb.mp4,jump,val\n")
+    assert len(load_data({"train": tmp_path / "v.csv"}, labelled=True)["train"]) == 2

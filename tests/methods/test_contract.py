@@ -15,11 +15,12 @@ from vitascope.structures import Figure, Record
 from vitascope.video.writer import VideoWriter, write_mask_png
 
 OVERFIT_STEPS = 150
+CLASSES = ("drifts", "drifts fast")
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory) -> list[Record]:
-    """Two short videos of smooth colours that drift, each its own way, with the mask of a disc that drifts too."""
+    """Two short videos of smooth colours that drift, each its own way and of its own class, with a disc's mask."""
     folder, records = tmp_path_factory.mktemp("videos"), []
     rows, columns = np.mgrid[0:120, 0:160] / 20.0
     for i in range(2):
@@ -32,12 +33,14 @@ def records(tmp_path_factory) -> list[Record]:
         np.savez_compressed(folder / f"{i}.masks.npz", masks=discs)
         Image.fromarray(frames[0].transpose(1, 2, 0)).save(folder / f"{i}.jpg")
         write_mask_png(folder / f"{i}.png", discs[0])
-        records.append(Record(str(folder / f"{i}.mp4"), masks=str(folder / f"{i}.masks.npz")))
+        masks = str(folder / f"{i}.masks.npz")
+        records.append(Record(str(folder / f"{i}.mp4"), labels=(CLASSES[i],), masks=masks))
     return records
 
 
 def tiny_config(cls: type[Method]) -> Frozen:
-    return next(make for name, make in cls.recipes.items() if name.endswith("-tiny"))()
+    config = next(make for name, make in cls.recipes.items() if name.endswith("-tiny"))()
+    return config.model_copy(update={"classes": CLASSES}) if "classes" in type(config).model_fields else config
 
 
 def build(cls: type[Method], seed: int = 0) -> Method:

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from vitascope.methods.base import Draw
-from vitascope.methods.mme.data import MaskedClips, clip_indices, stretch, tube_mask
+from vitascope.methods.mme.data import MaskedClips, tube_mask
 from vitascope.methods.mme.footage import MAX_INDICES
 from vitascope.structures import Record, VideoError
+from vitascope.video.sampling import clip_indices, stretch
 from vitascope.video.writer import VideoWriter
 
 

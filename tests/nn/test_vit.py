@@ -172,3 +172,24 @@ def test_clips_that_do_not_divide_are_refused(shape, message):
 def test_heads_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match=r"dim \(10\) must be a multiple of num_heads \(3\)"):
         Attention(10, 3)
+
+
+def test_drop_path_changes_nothing_in_evaluation_and_keeps_the_mean_in_training():
+    torch.manual_seed(0)
+    plain, dropping = Block(32, 2), Block(32, 2, drop_path=0.4)
+    dropping.load_state_dict(plain.state_dict())
+    x = torch.randn(4000, 3, 32)
+    assert torch.equal(plain.eval()(x), dropping.eval()(x)) and torch.equal(plain.train()(x), plain.eval()(x))
+    with torch.no_grad():
+        change = dropping.train()._kept(torch.ones(4000, 1, 1))
+    assert change.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
+    assert abs(change.mean() - 1) < 0.05
+    with pytest.raises(ValueError, match=r"drop_path \(1.0\) must be >= 0 and < 1"):
+        Block(32, 2, drop_path=1.0)
+
+
+def test_drop_path_rises_from_the_first_block_to_the_last():
+    encoder = VisionTransformer((1, 2, 2), embed_dim=32, depth=5, num_heads=2, drop_path=0.2)
+    assert [block.drop_path for block in encoder.blocks] == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2])
+    assert VisionTransformer((1, 2, 2), embed_dim=32, depth=1, num_heads=2).blocks[0].drop_path == 0
+    assert encoder.state_dict().keys() == VisionTransformer((1, 2, 2), 32, 5, 2).state_dict().keys()

@@ -1,6 +1,8 @@
-"""Score results against the truth of a data set, or make the results first. TASK: davis (J and F of cut-out objects).
+"""Score results against the truth of a data set, or make the results first.
 
-Example: vitascope evaluate davis --ground-truth DAVIS/ --predictions results/
+TASK davis: J and F of cut-out objects. TASK recognition: how well a run tells the classes of labelled clips.
+
+Example: vitascope evaluate recognition --run RUN --data labelled/
 """
 
 from __future__ import annotations
@@ -10,51 +12,89 @@ from typing import Annotated
 
 import typer
 
+from vitascope.cli import evaluate_recognition as recognition
 from vitascope.cli.output import emit, printable
 from vitascope.cli.scan import JsonOption
 from vitascope.cli.segment import Policy
 
-TASKS = ("davis",)
+DAVIS = ("ground_truth", "predictions", "weights", "policy", "short_side", "year", "split", "davis_compat", "workers")
+TASKS = {"davis": DAVIS, "recognition": recognition.OPTIONS}  # what only the one task takes
+
+TruthOption = Annotated[
+    Path | None, typer.Option("--ground-truth", metavar="DIR", help="davis: the data set, or its folder of masks.")
+]
+PredictionsOption = Annotated[
+    Path | None, typer.Option("--predictions", metavar="DIR", help="davis: results, one folder of PNGs a sequence.")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="davis: the data set, to be segmented and then scored. recognition: labelled clips, a folder of class folders "
+        "or a list.",
+    ),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", help="davis: weights that segment; by default those that come with the package."),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="davis: keep the masks here; run again to go on after a stop. recognition: write a report here.",
+    ),
+]
+PolicyOption = Annotated[Policy, typer.Option(help="davis: what is remembered, as `segment` takes it.")]
+ShortSideOption = Annotated[
+    int | None,
+    typer.Option(min=32, help="davis: pixels of the short side that the network sees, as `segment` takes it."),
+]
+YearOption = Annotated[str, typer.Option(help="davis: protocol, 2017 (several objects) or 2016 (one).")]
+SplitOption = Annotated[
+    str | None, typer.Option(help="davis: a list of ImageSets, e.g. val; by default all sequences with masks.")
+]
+CompatOption = Annotated[
+    bool, typer.Option("--davis-compat", help="davis: decay beyond 256 frames as the official scorer has it.")
+]
+WorkersOption = Annotated[int, typer.Option(min=0, help="davis: processes that score; 0 for none but this one.")]
 
 
 def command(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="What is scored: davis.")],
-    ground_truth: Annotated[
-        Path | None, typer.Option("--ground-truth", metavar="DIR", help="The data set, or its folder of masks.")
-    ] = None,
-    predictions: Annotated[
-        Path | None, typer.Option("--predictions", metavar="DIR", help="Results: one folder of PNGs a sequence.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="The data set, to be segmented and then scored.")
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", help="Weights that segment; by default those that come with the package."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Keep the masks here; run again to go on after a stop.")
-    ] = None,
-    policy: Annotated[Policy, typer.Option(help="What is remembered, as `segment` takes it.")] = Policy.default,
-    short_side: Annotated[
-        int | None, typer.Option(min=32, help="Pixels of the short side that the network sees, as `segment` takes it.")
-    ] = None,
-    year: Annotated[str, typer.Option(help="Protocol: 2017 (several objects) or 2016 (one).")] = "2017",
-    split: Annotated[
-        str | None, typer.Option(help="A list of ImageSets, e.g. val; by default all sequences with masks.")
-    ] = None,
-    davis_compat: Annotated[
-        bool, typer.Option("--davis-compat", help="Decay beyond 256 frames as the official scorer has it.")
-    ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that score; 0 for none but this one.")] = 2,
+    context: typer.Context,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="What is scored: davis or recognition.")],
+    data: DataOption = None,
+    out: OutOption = None,
+    ground_truth: TruthOption = None,
+    predictions: PredictionsOption = None,
+    weights: WeightsOption = None,
+    policy: PolicyOption = Policy.default,
+    short_side: ShortSideOption = None,
+    year: YearOption = "2017",
+    split: SplitOption = None,
+    davis_compat: CompatOption = False,
+    workers: WorkersOption = 2,
+    run: recognition.RunOption = None,
+    library: recognition.RunLibraryOption = None,
+    train: recognition.TrainOption = None,
+    folds: recognition.FoldsOption = None,
+    clips: recognition.ClipsOption = recognition.CLIPS,
+    device: recognition.DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
+    check_task(task, context)
+    if task == "recognition":
+        result = recognition.result(run, data, train, library, num_folds=folds, num_clips=clips, device=device, out=out)
+        emit(json, result, lambda: recognition.lines(result, out))
+        return
     from vitascope import api
 
     settings = {} if policy is Policy.default else {"policy": policy.value}
     settings |= {"short_side": short_side} if short_side else {}
     how = weights or out or settings or None
-    check(task, {"--ground-truth": ground_truth, "--predictions": predictions}, data, how, year)
+    check({"--ground-truth": ground_truth, "--predictions": predictions}, data, how, year)
     result = api.evaluate_davis(
         ground_truth or data,
         predictions,
@@ -70,10 +110,19 @@ def command(
     emit(json, result, lambda: lines(result))
 
 
-def check(task: str, scored: dict[str, Path | None], data: Path | None, how: object, year: str) -> None:
-    """Refuses what does not go together, in one sentence."""
+def check_task(task: str, context: typer.Context) -> None:
+    """Refuses a task that there is not, and an option of another one."""
     if task not in TASKS:
         raise typer.BadParameter(f"TASK ({task}) must be one of: {', '.join(TASKS)}")
+    foreign = {name: other for other, names in TASKS.items() if other != task for name in names}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name)
+        if option.name in foreign and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{option.opts[0]} goes with {foreign[option.name]}, not with {task}")
+
+
+def check(scored: dict[str, Path | None], data: Path | None, how: object, year: str) -> None:
+    """Refuses what does not go together, in one sentence."""
     if year not in ("2016", "2017"):
         raise typer.BadParameter(f"--year ({year}) must be 2016 or 2017")
     given = [name for name, folder in scored.items() if folder is not None]

@@ -2,7 +2,12 @@
 
 A recipe of several stages may take a data set for each: --data stills=pictures/ --data videos=DAVIS/
 
+A classifier (finetune, probe) learns from labelled clips: a list with labels, or a folder with a folder for each class;
+--init gives it the encoder that another run has pre-trained, which then sets its size.
+
 Example: vitascope train videomae-tiny --data recordings/ --set mask_ratio=0.75 --set optim.lr=3e-4
+
+Example: vitascope train finetune-tiny --data labelled/ --init RUN --library recordings.vitascope
 """
 
 from __future__ import annotations
@@ -25,6 +30,9 @@ def command(
     ],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field.")] = None,
     library: LibraryOption = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Start from the encoder of this run, by its id or folder.")
+    ] = None,
     run: Annotated[str | None, typer.Option(help="Go on with this run, by its id or the beginning of it.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that load data.")] = 1,
@@ -47,7 +55,8 @@ def command(
         sources = data_sets(data)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    result = api.train(recipe, sources, library, config=config, run=run, settings=settings, progress=True)
+    start = {"init": init} if init else {}
+    result = api.train(recipe, sources, library, config=config, run=run, settings=settings, progress=True, **start)
     emit(json, result, lambda: lines(result))
     if result.signal:
         raise SystemExit(128 + result.signal)
@@ -77,6 +86,10 @@ def lines(result) -> list[str]:
     text.append(f"folder: {result.folder}")
     if result.signal:
         text.append(f"go on: the same command with --library {result.library} --run {result.run}")
+    elif "accuracy" in result.metrics:  # of the last batches of training, which says little
+        text.append(
+            f"next: vitascope evaluate recognition --library {result.library} --run {result.run} --data LABELLED"
+        )
     else:
         text.append(f"next: vitascope embed --library {result.library} --run {result.run}")
     return text

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vitascope.datasets.folder import find_videos
+from vitascope.datasets.folder import find_videos, folder_of_classes
 from vitascope.datasets.hmdb51 import FILE_NAME, read_hmdb51
 from vitascope.datasets.kinetics import read_kinetics, read_path_list
 from vitascope.datasets.manifest import read_manifest, read_text
@@ -15,20 +15,25 @@ from vitascope.datasets.ucf101 import read_ucf101
 from vitascope.structures import Record
 
 
-def load_data(paths: Mapping[str, str | os.PathLike[str]]) -> dict[str, list[Record]]:
+def load_data(paths: Mapping[str, str | os.PathLike[str]], labelled: bool = False) -> dict[str, list[Record]]:
     """The records of each data set that a method's stages name.
 
     | data set | read by |
     | --- | --- |
     | `stills` | `find_stills`: images with masks |
     | `videos` | `find_masked_videos`: videos with masks |
-    | any other | `load_records`: videos |
+    | any other | `load_records`: videos; or `load_labelled`, of which those of a split "train" if there are some |
+
+    Args:
+        paths: By the name of the data set.
+        labelled: Whether the method learns from labels.
 
     Raises:
         ValueError: A path holds none.
     """
     readers = {"stills": find_stills, "videos": find_masked_videos}
-    records = {name: readers.get(name, load_records)(path) for name, path in paths.items()}
+    default = _load_training if labelled else load_records
+    records = {name: readers.get(name, default)(path) for name, path in paths.items()}
     for name, path in paths.items():
         if not records[name]:
             raise ValueError(f"no video in {path}; name a folder or a list that has some")
@@ -72,6 +77,45 @@ def load_records(path: str | os.PathLike[str], root: str | os.PathLike[str] | No
     if not path.exists() or suffix not in (".csv", ".jsonl", ".txt"):
         raise ValueError(f"{path} must be a folder, or a list that ends in .csv, .jsonl or .txt")
     return _reader(path, suffix)(path, root)
+
+
+def load_labelled(path: str | os.PathLike[str]) -> list[Record]:
+    """Reads records that have labels: as `load_records`, but a folder is one of classes, or of HMDB51's split files.
+
+    | path | read as |
+    | --- | --- |
+    | a folder with files `<class>_test_split1.txt` | HMDB51, split 1 |
+    | any other folder | `folder_of_classes`: `DIR/class/video.mp4` |
+
+    Raises:
+        ValueError: As `load_records`, or a record has no label.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "jump").mkdir()
+        ...     Path(folder, "jump/a.mp4").touch()
+        ...     load_labelled(folder)[0].labels
+        ('jump',)
+    """
+    path = Path(path)
+    if path.is_dir():
+        is_hmdb51 = any(FILE_NAME.fullmatch(file.name) for file in path.glob("*_test_split1.txt"))
+        records = read_hmdb51(path) if is_hmdb51 else folder_of_classes(path)
+    else:
+        records = load_records(path)
+    bare = [record for record in records if not record.labels]
+    if bare or not records:
+        fault = (
+            f"{len(bare)} of {len(records)} records have no label, the first is {bare[0].id}" if bare else "no video"
+        )
+        raise ValueError(f"{path}: {fault}; recognition takes labelled records")
+    return records
+
+
+def _load_training(path: str | os.PathLike[str]) -> list[Record]:
+    records = load_labelled(path)
+    return [record for record in records if record.split == "train"] or records
 
 
 def _reader(path: Path, suffix: str) -> Callable[..., list[Record]]:

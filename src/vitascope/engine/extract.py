@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,14 +17,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vitascope.engine.log import Status
+from vitascope.engine.log import Progress, Status
 from vitascope.engine.overlap import Ahead
 from vitascope.engine.signals import Signals
 from vitascope.methods.base import Frozen, Method
 from vitascope.store.catalogue import Entry, State
 from vitascope.store.library import Library
 from vitascope.store.schema import LibraryError
-from vitascope.structures import Features, Gap, Record, VideoError
+from vitascope.structures import EmbedSummary, Features, Gap, Record, VideoError
 
 
 class ExtractSettings(Frozen):
@@ -120,6 +121,39 @@ def extract(
             if progress:
                 progress(work.status())
     return work.result(signals.signum)
+
+
+def embed(
+    library: Library,
+    run: str | None,
+    load: Callable[[Path], Method],
+    open_snippets: Callable[..., Stream],
+    hop_seconds: float | None,
+    settings: dict[str, Any],
+    progress: bool,
+) -> EmbedSummary:
+    """Extract the features of a whole library with one of its runs, by default the newest that is finished.
+
+    Args:
+        library: Its videos have been scanned.
+        run: Beginning of the run's id.
+        load: Gives the method of a run's folder.
+        open_snippets: `(record, hop_seconds=, index=, num_frames=, ...)` -> the video's snippets.
+        hop_seconds: Distance of two snippets; None sets them end to end.
+        settings: Fields of `ExtractSettings`.
+        progress: Whether standard error shows how it goes on.
+    """
+    run = library.runs.find(run).id if run else library.finished_run()
+    method, how = load(library.runs.find(run).folder), ExtractSettings(**settings)
+
+    def read(record: Record) -> Stream:
+        known = {**method.snippet.model_dump(), "index": library.catalogue.frame_index(record.path)}
+        return open_snippets(record, hop_seconds=hop_seconds, **known)
+
+    records, asked = [Record(entry.path) for entry in library.catalogue.entries()], {"hop_seconds": hop_seconds}
+    done = extract(method, run, records, read, library, how, asked=asked, progress=Progress() if progress else None)
+    counts = len(done.embedded), len(done.skipped), done.num_snippets, done.width
+    return EmbedSummary(str(library.path), run, *counts, done.problems, done.interrupted)
 
 
 def hash_of(model: nn.Module) -> str:

@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 
 from vitascope.engine import checkpoint
 from vitascope.engine.checkpoint import CheckpointError
+from vitascope.engine.start import read_run
 from vitascope.methods.base import Draw, Method
 from vitascope.structures import Figure, Record, VideoError
 
@@ -26,13 +27,7 @@ def load_method(folder: Path, methods: Mapping[str, type[Method]], device: str |
     Raises:
         CheckpointError: There is no checkpoint, it is damaged, or its method is not known.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        newest = checkpoint.newest(folder)
-        if newest is None:
-            raise CheckpointError(f"{folder} holds no checkpoint; train first, or name another run")
-        folder = newest.path
-    about, weights = checkpoint.read_model(folder)
+    about, weights = read_run(folder)
     if about.get("method") not in methods:
         raise CheckpointError(f"{folder}: method {about.get('method')!r} must be one of {', '.join(sorted(methods))}")
     cls = methods[about["method"]]

@@ -2,15 +2,80 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from vitascope.engine.log import Status, read_metrics
+from vitascope.engine import start
+from vitascope.engine.log import Progress, Status, read_metrics
 from vitascope.engine.settings import TrainSettings
 from vitascope.engine.train import TrainResult, train
-from vitascope.methods.base import Method
+from vitascope.methods.base import Frozen, Method
 from vitascope.store.library import Library
+from vitascope.store.locate import library_for
 from vitascope.structures import Record, TrainSummary
+
+
+class Plan(NamedTuple):
+    """What is to be trained, and from where."""
+
+    cls: type[Method]
+    method: str  # its name
+    recipe: str
+    default: Frozen  # the recipe's configuration
+    config: Frozen  # with the user's changes
+    init: Path | None = None  # folder of a run whose encoder is started from
+
+
+def train_plan(
+    plan: Plan,
+    data: str | os.PathLike | dict[str, str | os.PathLike],
+    load: Callable[..., dict[str, list[Record]]],
+    library: str | os.PathLike | None,
+    *,
+    run: str | None,
+    settings: dict[str, Any],
+    progress: bool,
+) -> TrainSummary:
+    """Load the data, build the method and train it in a library, which is by default beside the data.
+
+    Args:
+        plan: What.
+        data: A folder or a list, or one for each data set of the method's stages.
+        load: `(paths by data set, whether labels are needed)` -> records by data set.
+        library: Holds the run.
+        run: Beginning of the id of a run to go on with.
+        settings: Fields of `TrainSettings`.
+        progress: Whether standard error shows how it goes on.
+
+    Raises:
+        ValueError: There is nothing to train on, or a name or value does not fit.
+        CheckpointError: The run is of another kind.
+    """
+    settings = TrainSettings(**settings)
+    paths = data if isinstance(data, dict) else dict.fromkeys(start.data_sets(plan.cls, plan.config), data)
+    records, first = load(paths, start.takes_classes(plan.config)), Path(next(iter(paths.values())))
+    root = first if first.is_dir() else first.parent
+    method = start.start(plan.cls, plan.config, records, seed=settings.seed, recipe=plan.default, init=plan.init)
+    names = {"name": plan.method, "recipe": plan.recipe, "data": ", ".join(dict.fromkeys(map(str, paths.values())))}
+    with Library(library or library_for(root), data_root=root, create=True) as lib:
+        records = with_motion(records, method.config, lib)
+        return train_run(lib, method, records, settings, **names, run=run, progress=Progress() if progress else None)
+
+
+def with_motion(records: dict[str, list[Record]], config: Frozen, library: Library) -> dict[str, list[Record]]:
+    """The records with the flow that the library keeps of their videos, where it was made as the configuration says."""
+    flow = getattr(config, "flow", None)
+    files = library.motion.files(flow) if flow else {}
+    if not files:
+        return records
+    kept = {os.path.abspath(path): file for path, file in files.items()}
+    return {
+        name: [replace(record, motion=kept.get(os.path.abspath(record.path), "")) for record in found]
+        for name, found in records.items()
+    }
 
 
 def train_run(

@@ -229,10 +229,16 @@ class Block(nn.Module):
         num_heads: Heads.
         mlp_ratio: Width of the MLP's hidden layer over `dim`.
         layer_norm_eps: Epsilon of both norms.
+        drop_path: Probability with which, in training, a sample goes past the attention, and likewise past the MLP.
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, layer_norm_eps: float = 1e-6) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float = 4.0, layer_norm_eps: float = 1e-6, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path ({drop_path}) must be >= 0 and < 1")
+        self.drop_path = drop_path
         self.norm1 = nn.LayerNorm(dim, eps=layer_norm_eps)
         self.attn = Attention(dim, num_heads)
         self.norm2 = nn.LayerNorm(dim, eps=layer_norm_eps)
@@ -240,8 +246,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens `[B, N, D]` -> `[B, N, D]`."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self._kept(self.attn(self.norm1(x)))
+        return x + self._kept(self.mlp(self.norm2(x)))
+
+    def _kept(self, change: Tensor) -> Tensor:
+        """What is added, of the samples that do not go past it; scaled, so that its mean stays (stochastic depth)."""
+        if not self.training or self.drop_path == 0:
+            return change
+        share = 1 - self.drop_path
+        return change * (torch.rand(len(change), 1, 1, device=change.device) < share) / share
 
 
 class VisionTransformer(nn.Module):
@@ -257,6 +270,7 @@ class VisionTransformer(nn.Module):
         patch_size: Height and width of one token, in pixels.
         in_chans: Channels of a frame.
         layer_norm_eps: Epsilon of all norms.
+        drop_path: Of the last block, see `Block`; it rises evenly from 0 at the first one.
 
     Example:
         >>> encoder = VisionTransformer(grid=(2, 2, 2), embed_dim=32, depth=1, num_heads=2)
@@ -275,11 +289,13 @@ class VisionTransformer(nn.Module):
         patch_size: int = 16,
         in_chans: int = 3,
         layer_norm_eps: float = 1e-6,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.grid = grid
         self.patch_embed = TubeletEmbed(embed_dim, tubelet_frames, patch_size, in_chans)
-        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, layer_norm_eps) for _ in range(depth))
+        rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, layer_norm_eps, rate) for rate in rates)
         self.norm = nn.LayerNorm(embed_dim, eps=layer_norm_eps)
         # Not in state dicts: the papers' files hold no table, and it follows from the grid.
         self.register_buffer("positions", sinusoid_table(grid[0] * grid[1] * grid[2], embed_dim), persistent=False)

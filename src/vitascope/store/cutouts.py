@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -270,6 +270,18 @@ def identity(path: str | os.PathLike[str]) -> str:
     else:
         digest = content_hash(path)
     return f"{path.name} ({digest[:12]})"
+
+
+def asked_for(
+    video: str | os.PathLike[str],
+    mask: str | os.PathLike[str],
+    objects: Iterable[int],
+    as_rle: bool,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """What tells one cut-out from another, as `Cutout` takes it."""
+    asked = {"video": identity(video), "mask": identity(mask), "objects": list(objects)}
+    return asked | {"format": "rle" if as_rle else "png"} | facts
 
 
 def asked_before(folder: str | os.PathLike[str]) -> dict[str, Any] | None:

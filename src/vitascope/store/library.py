@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING
 from vitascope.store.atomic import WriteError, remove_stray
 from vitascope.store.catalogue import Catalogue
 from vitascope.store.features import FeatureStore
+from vitascope.store.locate import find_library
+from vitascope.store.motion import MotionStore
 from vitascope.store.runs import Runs
 from vitascope.store.schema import Database, LibraryError
 from vitascope.store.vectors import Vectors
+from vitascope.structures import SearchSummary
 
 if TYPE_CHECKING:
     import numpy as np
 
-FOLDERS = ("features", "runs", "index", "reports")
+FOLDERS = ("features", "motion", "runs", "index", "reports")
 
 
 class Library:
-    """A folder with `library.sqlite`, `features/`, `runs/`, `index/` (derived, may be removed) and `reports/`.
+    """A folder with `library.sqlite`, `features/`, `runs/`, `reports/`, and `motion/` and `index/`, which may be removed.
 
     Any number of processes may have it open. What was committed is there after `kill -9`.
 
@@ -54,6 +57,7 @@ class Library:
         self.data_root = self._root(data_root)
         self.catalogue = Catalogue(self._database, str(self.data_root))
         self.features = FeatureStore(self._database, self.path / "features", self.catalogue)
+        self.motion = MotionStore(self.path / "motion", self.catalogue)
         self.runs = Runs(self._database, self.path / "runs")
         self.reports = self.path / "reports"
 
@@ -98,10 +102,16 @@ class Library:
         values = self.features.get(entry.path, model_id, seconds, math.nextafter(seconds, math.inf)).values
         return values[len(values) // 2] if len(values) else None
 
+    def search(self, query: np.ndarray, k: int, run: str, path: str, seconds: float) -> SearchSummary:
+        """Return the `k` moments most like a vector `[D]`, which is that of `[seconds]` of `path`, best first."""
+        vectors = self.vectors(run)
+        hits = vectors.search(query, k, apart_seconds=0.0)  # overlapping snippets are one moment
+        return SearchSummary(path, seconds, run, len(vectors), tuple(hits))
+
     def clean(self) -> list[Path]:
         """Remove what killed processes left half-written; nothing that was committed is touched."""
         folders = [self.path / name for name in FOLDERS]
-        folders += [folder for folder in (self.path / "features").iterdir() if folder.is_dir()]
+        folders += [folder for folder in (self.path / "features").iterdir() if folder.is_dir()] + self.motion.folders()
         return [stray for folder in folders for stray in remove_stray(folder)]
 
     def close(self) -> None:
@@ -132,3 +142,15 @@ class Library:
             if stored is None:
                 connection.execute("INSERT INTO meta VALUES ('data_root', ?)", (os.fsencode(wanted),))
         return Path(os.path.normpath(self.path / (os.fsdecode(stored[0]) if stored else wanted)))
+
+
+def run_folder(run: str | os.PathLike, library: str | os.PathLike | None = None) -> Path:
+    """Return the folder of a run: itself, or by the beginning of its id in a library, by default the only one here.
+
+    Raises:
+        LibraryError: There is no such library or run.
+    """
+    if os.path.isdir(run):
+        return Path(run)
+    with Library(find_library(library)) as lib:
+        return lib.runs.find(str(run)).folder

@@ -1,4 +1,4 @@
-"""An untrimmed video as a stream of snippets: clips of a fixed number of frames, a fixed time apart, end to end."""
+"""The snippets of a video: clips of a fixed number of frames, end to end as a stream, or a few spread over a stretch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from vitascope.structures import Gap, Record
-from vitascope.video.clips import dense_times, read_windows, sliding_times
+from vitascope.video.clips import dense_times, read_windows, sliding_times, uniform_times
 from vitascope.video.index import FrameIndex
 from vitascope.video.reader import VideoReader
+from vitascope.video.sampling import stretch
 
 
 class Snippets:
@@ -89,3 +90,35 @@ def snippet_at(
         return reader.frames_at_seconds(
             dense_times(start, num_frames, stride_frames / reader.index.fps, last), size=size
         ).frames
+
+
+def spread_clips(
+    record: Record, num_frames: int, stride_frames: int, size: int | None = None, num_clips: int = 1
+) -> object:
+    """Clips spread evenly over a record: uint8 `[V, T, C, H, W]`, `V` at most `num_clips`.
+
+    One is in the middle. A record that is shorter than a clip gives one, its last frame repeated.
+
+    Args:
+        record: The video, or a stretch of it.
+        num_frames: Frames of a clip, > 0.
+        stride_frames: Their distance in frames at the video's average rate, > 0.
+        size: Short side of the frames, in pixels.
+        num_clips: > 0.
+
+    Raises:
+        VideoError: The video, or a frame that is asked for, cannot be read, or the record's stretch holds no frame.
+    """
+    with VideoReader(record.path) as reader:
+        pts = reader.index.times_seconds
+        first, end = stretch(record, pts)
+        times = uniform_times(
+            num_clips,
+            num_frames,
+            stride_frames / reader.index.fps,
+            float(pts[end - 1]),
+            first_seconds=float(pts[first]),
+        )
+        times = np.unique(times, axis=0)  # [V, T]
+        clips = reader.frames_at_seconds(times.ravel(), size=size).frames
+    return clips.unflatten(0, times.shape)  # [V, T, C, H, W]

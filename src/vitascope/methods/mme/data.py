@@ -22,35 +22,10 @@ from vitascope.methods.base import Draw
 from vitascope.methods.mme.footage import Film, Footage, Kept
 from vitascope.methods.mme.motion import Chains, Motion, View, by_token, chains_from, view_of
 from vitascope.nn.vit import Grid
-from vitascope.structures import Record, VideoError
+from vitascope.structures import Record
 from vitascope.video.flow import grey
+from vitascope.video.sampling import clip_indices, stretch
 from vitascope.video.transforms import crop_and_resize, draw_multi_scale_boxes
-
-
-def clip_indices(num_available: int, num_frames: int, stride_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Frames of a clip that starts anywhere: `num_frames` frames, `stride_frames` apart, all within the video.
-
-    A clip covers `num_frames * stride_frames` frames. In a video of fewer it starts at 0 and, where the next step would
-    pass the end, stays where it is.
-
-    Args:
-        num_available: Frames of the video.
-        num_frames: Frames of the clip.
-        stride_frames: Distance of two of them.
-        rng: Where the start comes from.
-
-    Returns:
-        int64 `[num_frames]`.
-
-    Example:
-        >>> clip_indices(5, num_frames=4, stride_frames=2, rng=np.random.default_rng(0)).tolist()
-        [0, 2, 4, 4]
-    """
-    covered = num_frames * stride_frames
-    steps = np.arange(num_frames) * stride_frames
-    if num_available >= covered:
-        return int(rng.integers(num_available - covered + 1)) + steps
-    return np.minimum(steps, (num_available - 1) // stride_frames * stride_frames)
 
 
 def tube_mask(grid: Grid, ratio: float, rng: np.random.Generator | np.random.RandomState) -> np.ndarray:
@@ -110,6 +85,7 @@ class MaskedClips(Dataset):
         self.size, self.short_side, self.crop_scales = size, short_side, crop_scales
         self.grid, self.mask_ratio, self.motion, self.shuffle = grid, mask_ratio, motion, shuffle
         kept_flow = motion.flow if motion and motion.needs_tracks else None
+        self.is_centred = False  # take the middle of the frame, for pictures, and not a drawn place
         self._footage = Footage(short_side, kept_flow, memory_mb)
 
     def __len__(self) -> int:
@@ -132,6 +108,8 @@ class MaskedClips(Dataset):
             wanted = np.unique(np.r_[indices, chains.numbers.ravel()] if chains else indices)
             frames = film.frames(wanted)  # [R, C, H, W]
             boxes = draw_multi_scale_boxes(1, tuple(frames.shape[-2:]), self.size, generator, self.crop_scales)
+            if self.is_centred:
+                boxes = centred(boxes, tuple(frames.shape[-2:]))
             cropped = frames[np.searchsorted(wanted, indices[order])]
             clips = crop_and_resize(cropped[None] / 255, boxes, self.size)[0]
             sample = {"clips": (clips * 255).round().to(torch.uint8), "mask": mask}
@@ -169,26 +147,13 @@ class MaskedClips(Dataset):
         return made
 
 
-def stretch(record: Record, times_seconds: np.ndarray) -> tuple[int, int]:
-    """Frames `[first, end)` of a record, given when each frame of its video is shown.
-
-    Raises:
-        VideoError: No frame is shown in that time.
+def centred(boxes: Tensor, frame_size: tuple[int, int]) -> Tensor:
+    """Boxes `[B, 4]` of the same sizes in the middle of the frame.
 
     Example:
-        >>> stretch(Record("a.mp4", start_seconds=0.5, end_seconds=1.5), np.array([0.0, 0.5, 1.0, 1.5, 2.0]))
-        (1, 3)
+        >>> centred(torch.tensor([[0, 0, 4, 4]]), (4, 10)).tolist()
+        [[3, 0, 7, 4]]
     """
-    first, end = 0, len(times_seconds)
-    if record.start_seconds is not None:
-        first = int(np.searchsorted(times_seconds, record.start_seconds - 1e-6))
-    if record.end_seconds is not None:
-        end = int(np.searchsorted(times_seconds, record.end_seconds - 1e-6))
-    if first >= end:
-        last = times_seconds[-1] if len(times_seconds) else 0.0
-        raise VideoError(
-            record.path,
-            "out_of_range",
-            f"no frame is shown in [{record.start_seconds}, {record.end_seconds}) seconds; the last is at {last:.3f}",
-        )
-    return first, end
+    sides = boxes[:, 2:] - boxes[:, :2]
+    corner = (torch.tensor([frame_size[1], frame_size[0]]) - sides) // 2
+    return torch.cat([corner, corner + sides], 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from vitascope.methods.mme.motion import View
 from vitascope.structures import Record
 from vitascope.video.flow import DenseFlow, FlowMethod, grey
+from vitascope.video.grid_flow import GridFlow
 from vitascope.video.index import FrameIndex
 from vitascope.video.reader import VideoReader
 
@@ -46,7 +47,7 @@ class Footage:
             return
         with VideoReader(record.path, index=self._indices.get(record.path)) as reader:
             self._remember(record.path, reader.index)
-            film = Film(reader, self.short_side)
+            film = Film(reader, self.short_side, record.motion if self.flow else "")
             yield self._keep(record.path, film) if self._fits(film) else film
 
     def _remember(self, path: str, index: FrameIndex) -> None:
@@ -70,10 +71,11 @@ class Film:
     Args:
         reader: Of it.
         short_side: Of the frames that are given.
+        motion: File with its flow, or none.
     """
 
-    def __init__(self, reader: VideoReader, short_side: int) -> None:
-        self.reader, self.short_side = reader, short_side
+    def __init__(self, reader: VideoReader, short_side: int, motion: str = "") -> None:
+        self.reader, self.short_side, self.motion = reader, short_side, motion
         self.times_seconds = reader.index.times_seconds
 
     def frames(self, numbers: np.ndarray) -> Tensor:
@@ -81,8 +83,17 @@ class Film:
         return self.reader.frames_at(numbers.tolist(), size=self.short_side).frames
 
     def flows(self, numbers: np.ndarray, view: View) -> np.ndarray | None:
-        """Flow from each frame to the next one of the video, float32 `[R, H, W, 2]` in a view; None if none is kept."""
-        return None
+        """Flow from each frame to the next one of the video, float32 `[R, H, W, 2]` in a view; None if none is kept.
+
+        NaN where it is not known.
+        """
+        if not self.motion:
+            return None
+        kept = GridFlow.open(self.motion)
+        frame = self.frame_size
+        values = kept.read(int(numbers[0]), min(int(numbers[-1]) + 1, kept.num_pairs))
+        per_frame = kept.width / frame[1], kept.height / frame[0]
+        return in_view(values, numbers - numbers[0], view, per_frame, kept.step)
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -102,17 +113,23 @@ class Kept:
 
     Args:
         film: The video.
-        flow: How flow is made, None for none.
+        flow: How flow is made, where the film has none; None for none.
     """
 
     def __init__(self, film: Film, flow: FlowMethod | None) -> None:
         self.times_seconds = film.times_seconds
         self._frames = film.frames(np.arange(len(film.times_seconds)))
         self._flows: np.ndarray | None = None
-        if flow:
+        if flow and not film.motion:
             greys, between = grey(self._frames.numpy()), DenseFlow(flow)
             pairs = [between(a, b) for a, b in zip(greys, greys[1:])]
             self._flows = np.asarray(pairs, np.float16).reshape(-1, *greys.shape[1:], 2)
+        self._step, self._per_frame = 1, (1.0, 1.0)
+        if flow and film.motion:
+            kept = GridFlow.open(film.motion)
+            height, width = self._frames.shape[-2:]
+            self._flows, self._step = kept.read(0, kept.num_pairs).astype(np.float16), kept.step
+            self._per_frame = kept.width / width, kept.height / height
         self.size_bytes = self._frames.nbytes + (0 if self._flows is None else self._flows.nbytes)
 
     def frames(self, numbers: np.ndarray) -> Tensor:
@@ -123,7 +140,7 @@ class Kept:
         """As a `Film`."""
         if self._flows is None:
             return None
-        return in_view(self._flows, np.asarray(numbers), view, (1.0, 1.0), 1)
+        return in_view(self._flows, np.asarray(numbers), view, self._per_frame, self._step)
 
 
 def in_view(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
-from vitascope.methods.base import Batch
+from vitascope.methods.base import Batch, Draw, Method
 from vitascope.methods.mme.config import MMEConfig
 from vitascope.methods.mme.hog import NUM_BINS
 from vitascope.methods.mme.motion import by_token
 from vitascope.methods.mme.targets import as_pixels, from_vector, move_scale
 from vitascope.nn.vit import Grid, patchify, select_tokens, unpatchify
-from vitascope.structures import Figure
+from vitascope.structures import Figure, Record
 from vitascope.video.draw import draw_hog, draw_predicted_tracks, draw_tracks
+from vitascope.video.reader import VideoReader
 from vitascope.video.tracks import grid_points
+from vitascope.video.transforms import normalise
 
 GREY = 127  # of a masked patch
 MOTION_TITLE = "Masked input and its motion"
@@ -75,12 +78,16 @@ def motion_figures(batch: Batch, predictions: dict[str, Tensor], config: MMEConf
             glyphs = [draw_hog(cells, config.patch_size // 2) for cells in _histograms(batch["shape"][i], config.grid)]
             rows.append(("gradients where tracks start", np.stack(glyphs)))
         figures.append(
-            Figure(MOTION_TITLE, tuple((name, np.asarray(row)) for name, row in rows), _caption(config, mask))
+            Figure(
+                MOTION_TITLE,
+                tuple((name, np.asarray(row)) for name, row in rows),
+                _caption(config, mask, "position" in predictions),
+            )
         )
     return figures
 
 
-def _caption(config: MMEConfig, mask: Tensor) -> str:
+def _caption(config: MMEConfig, mask: Tensor, is_predicted: bool) -> str:
     caption = f"{float(mask.float().mean()):.0%} of the tokens are masked. "
     if config.predicts != ("shape",):
         caption += (
@@ -88,7 +95,7 @@ def _caption(config: MMEConfig, mask: Tensor) -> str:
             f"{config.track_steps} frames of the video"
         )
         caption += ", without the camera's motion. " if config.camera == "homography" else ". "
-    if "position" in config.predicts and config.position_norm != "none":
+    if is_predicted and config.position_norm != "none":
         caption += "Predicted tracks are drawn with the true scale, which the model is not asked for."
     return caption.strip()
 
@@ -118,3 +125,31 @@ def _histograms(cells: Tensor, grid: Grid) -> np.ndarray:
     s, h, w = grid
     first = cells[:, :, 0].reshape(s, h, w, 2, 2, -1, NUM_BINS).sum(5)
     return first.permute(0, 5, 1, 3, 2, 4).reshape(s, NUM_BINS, 2 * h, 2 * w).cpu().numpy()
+
+
+def motion_at(method: Method, path: str, seconds: float, is_trained: bool) -> Figure:
+    """The clip of a video that starts at a time, as a method that learns motion sees it.
+
+    Args:
+        method: Of a motion recipe.
+        path: The video.
+        seconds: Where the clip starts.
+        is_trained: Whether its predictions mean something, and are shown.
+
+    Raises:
+        ValueError: The method predicts no motion.
+        VideoError: The video cannot be read, or not at that time.
+    """
+    config = method.config
+    if not isinstance(config, MMEConfig) or not config.predicts_motion:
+        raise ValueError("the recipe predicts no motion; take `mme`, or a run of it")
+    with VideoReader(path) as reader:
+        start = float(reader.frames_at_seconds([seconds], size=16).times_seconds[0])
+        end = start + (config.num_frames * config.stride_frames - 0.5) / reader.index.fps
+    whole = config.model_copy(update={"crop_scales": (1.0,), "shuffle": "off"})
+    samples = type(method)(whole).samples(method.stages()[0], [Record(path, start_seconds=start, end_seconds=end)])
+    samples.is_centred = True
+    batch = default_collate([samples[Draw(0, 0, 0.0)]])
+    with torch.inference_mode():
+        said = method.model(normalise(batch["clips"].float() / 255), batch["mask"]) if is_trained else {}
+        return motion_figures(batch, said, config)[0]

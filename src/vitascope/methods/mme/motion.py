@@ -140,8 +140,9 @@ class Motion:
         if flows is None:
             flows, consistent = self._flows(greys, chains, exists)
         else:
-            consistent = ~np.isnan(flows).any(-1)
-            flows = np.nan_to_num(flows)
+            known = ~np.isnan(flows[:, 0, 0, 0])  # a pair's flow is known everywhere, or nowhere
+            consistent = np.broadcast_to(known[:, None, None], flows.shape[:3])
+            flows = np.where(known[:, None, None, None], flows, 0)
         offset = np.array([view.left, view.top], np.float32)
         points = grid_points(size, size, self.track_pixels) + offset
         shifts = self._camera(greys, flows, chains, exists)
@@ -195,7 +196,7 @@ class Motion:
 
     def _follow(self, flows: np.ndarray, points: np.ndarray, consistent: np.ndarray) -> _Followed:
         if self.is_integer:
-            moved, flags = track_integer(flows, np.floor(points).astype(np.int64))
+            moved, flags = track_integer(flows, np.floor(points + 0.5).astype(np.int64))
             ahead = np.cumsum(np.concatenate([np.zeros_like(moved[:1]), moved]), 0).astype(np.float32)
             return _Followed(points + ahead, np.broadcast_to(flags.astype(bool), moved.shape[:2]))
         positions, visible = track(flows, points, consistent)
