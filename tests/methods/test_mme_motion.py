@@ -1,5 +1,7 @@
 """Motion of clips: views of a crop, tracks whose truth is known, and samples as the model gets them."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from vitascope.methods.mme.footage import in_view
 from vitascope.methods.mme.method import MME
 from vitascope.methods.mme.motion import Motion, View, by_token, chains_from, view_of
 from vitascope.structures import Record
-from vitascope.video.flow import grey
+from vitascope.video.flow import DenseFlow, grey
+from vitascope.video.grid_flow import cache_flow
 from vitascope.video.writer import VideoWriter
 
 HEIGHT, WIDTH = 120, 160
@@ -221,6 +224,18 @@ def test_memory_changes_speed_and_hardly_the_sample(record):
     both = read["seen"] & kept["seen"]
     assert both.float().mean() > 0.5
     assert (read["moves"] - kept["moves"])[both].abs().mean() < 0.15  # its flow is of the whole frame, in 16 bits
+
+
+@pytest.mark.parametrize("memory_mb", [0, 100])
+def test_flow_that_a_library_keeps_is_used_and_gives_the_same_tracks(record, tmp_path, monkeypatch, memory_mb):
+    computed = sample(record)
+    cache_flow(record.path, tmp_path / "a.flow")
+    monkeypatch.setattr(DenseFlow, "__call__", lambda *_: pytest.fail("flow is computed"))
+    kept = sample(replace(record, motion=str(tmp_path / "a.flow")), memory_mb=memory_mb)
+    assert torch.equal(computed["clips"], kept["clips"])
+    both = computed["seen"] & kept["seen"]
+    assert both.float().mean() > 0.5
+    assert (computed["moves"] - kept["moves"])[both].abs().mean() < 0.15
 
 
 def test_shuffled_frames_leave_tracks_in_their_order(record):
