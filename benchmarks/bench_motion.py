@@ -51,7 +51,7 @@ from vitascope.datasets.worlds.motion import MotionWorld
 from vitascope.datasets.worlds.write import write_world
 from vitascope.methods.base import Draw
 from vitascope.methods.mme.config import MMEConfig
-from vitascope.methods.mme.footage import Film
+from vitascope.methods.mme.footage import FlowFilm
 from vitascope.methods.mme.hog import along_tracks, hog_cells
 from vitascope.methods.mme.method import MME
 from vitascope.structures import Record
@@ -255,7 +255,7 @@ class Reading:
         self.footage, self.seconds = footage, 0.0
 
     @contextmanager
-    def opened(self, record: Record) -> Iterator[Film]:
+    def opened(self, record: Record) -> Iterator[FlowFilm]:
         with self.timed():
             opening = self.footage.opened(record)
             film = opening.__enter__()
@@ -274,7 +274,7 @@ class Reading:
 class TimedFilm:
     """A film of which frames are timed and the rest is not."""
 
-    def __init__(self, film: Film, reading: Reading) -> None:
+    def __init__(self, film: FlowFilm, reading: Reading) -> None:
         self._film, self._reading = film, reading
 
     def frames(self, numbers: np.ndarray) -> Tensor:

@@ -51,9 +51,7 @@ def train(
     recipe: str, data: PathLike | dict[str, PathLike], library: PathLike | None = None, *, config: Frozen | None = None,
     run: str | None = None, init: PathLike | None = None, settings: dict[str, Any] | None = None, progress: bool = False,
 ) -> structures.TrainSummary:  # fmt: skip
-    """Train a recipe (with the `config` that `configure` makes of it), or go on with a run by the beginning of its id.
-
-    `data` may be one for each data set of the stages; `init` is a run whose encoder is started from. See `train_plan`."""
+    """Train a recipe with the `config` of `configure`, or go on with a run by the beginning of its id; see `train_plan`."""
     from vitascope.datasets.load import load_data
     from vitascope.engine.train_run import Plan, train_plan
     from vitascope.methods import METHODS
@@ -88,15 +86,11 @@ def search(like: tuple[PathLike, float], library: PathLike | None = None, *, run
     """Find the `k` snippets most like one moment, a video and a time in seconds; its own comes first if it is in the library.
 
     By default in the library near the video, of its newest run with vectors. `LibraryError`: none. `VideoError`: unreadable."""
+    from vitascope.engine.search import search as find
     from vitascope.video.snippets import snippet_at
 
-    path, seconds = os.path.abspath(like[0]), float(like[1])
-    with Library(find_library(library, path)) as lib:
-        query = lib.vector_at(run := lib.embedded_run(run), path, seconds)
-        if query is None:  # not in the library: read and embedded now
-            method = load_method(lib.runs.find(run).folder)
-            query = method.features(snippet_at(path, seconds, **method.snippet.model_dump())[None]).detach().numpy()[0]
-        return lib.search(query, k, run, path, seconds)
+    with Library(find_library(library, os.path.abspath(like[0]))) as lib:
+        return find(lib, like, run, k, load_method, snippet_at)
 
 
 def film_strip(path: PathLike, start_seconds: float, end_seconds: float, count: int = 8, size: int = 96) -> Any:
@@ -126,11 +120,9 @@ def show_motion(video: PathLike, at_seconds: float, *, run: PathLike | None = No
     """A clip's mask, tracks and gradients as a recipe sees them, with a run also what it predicts; and all as one picture."""
     from vitascope.methods.mme.look import motion_at
     from vitascope.methods.mme.method import MME
-    from vitascope.video.draw import contact_sheet
 
     method = load_method(run_folder(run, library)) if run else MME(configure(recipe))
-    figure = motion_at(method, os.fspath(video), at_seconds, is_trained=bool(run))
-    return figure, contact_sheet(figure.rows)
+    return motion_at(method, os.fspath(video), at_seconds, is_trained=bool(run))
 
 
 def cache_motion(library: PathLike | None = None, *, method: str = "dis-medium", num_workers: int = 2,
@@ -156,9 +148,8 @@ def segment(
     bf16: bool = False, progress: bool = False) -> structures.SegmentSummary:  # fmt: skip
     """Follow the objects of one mask through a video, both ways, into the folder `out`; called again, it goes on.
 
-    `video` is a file, or a folder of frames shown at `fps`; `mask` a PNG of object ids of its size, true at `at_seconds`;
-    `settings` are `policy`, `frame_stride`, `short_side` of `VideoObjectSession`; `as_rle` writes `masks.json`, not PNG files;
-    `bf16` works in 16 bits where that is faster: masks then differ a little, and between machines. Raises as these parts do."""
+    `video` is a file or a folder of frames shown at `fps`; `mask` a PNG of object ids, true at `at_seconds`; `settings` those
+    of `VideoObjectSession`; `as_rle` writes `masks.json`, not PNG files; `bf16` is faster on some machines, and less exact."""
     from vitascope.engine import extract, log, predict
     from vitascope.methods.stm import fast, session
     from vitascope.store import cutouts
@@ -198,3 +189,12 @@ def evaluate_recognition(run: PathLike, data: PathLike, train: PathLike | None =
     from vitascope.video.snippets import spread_clips
 
     return evaluate_run(load_method, run_folder(run, library), data, train, spread_clips, num_clips, **how)
+
+
+def repro(claims: str, out: PathLike, work: PathLike, **how: Any) -> structures.ClaimsSummary:
+    """Measure the claims `mme-motion` or `mme-shuffle`; write their page to `out` (`evaluation.motion_claims.reproduce`)."""
+    from vitascope.evaluation.motion_claims import reproduce
+    from vitascope.methods import METHODS
+    from vitascope.video.snippets import spread_clips
+
+    return reproduce(claims, Path(out), Path(work), recipes(), METHODS, spread_clips, **how)

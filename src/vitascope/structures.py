@@ -216,7 +216,10 @@ class ScanSummary:
 
 @dataclass(frozen=True, slots=True)
 class TrainSummary:
-    """What a training run did; `curve` are `(step, loss)`, `unreadable` maps a path to the reason, `signal` ended it."""
+    """What a training run did; `curve` are `(step, loss)`, `unreadable` maps a path to the reason, `signal` ended it.
+
+    `advice` are sentences on how to train faster.
+    """
 
     run: str
     recipe: str
@@ -229,6 +232,7 @@ class TrainSummary:
     unreadable: dict[str, str]
     curve: tuple[tuple[float, float], ...]
     signal: int | None = None
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,3 +307,12 @@ class CacheSummary:
     removed: int
     problems: tuple[tuple[str, str, str], ...]
     signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsSummary:
+    """What became of claims, told on the `page`: of each its text, whether it is held, and its points: mean, low, high."""
+
+    name: str
+    page: str
+    claims: tuple[tuple[str, bool, float, float, float], ...]

@@ -85,7 +85,16 @@ def test_an_empty_library_divides_by_nothing(asked):
 
 
 def test_every_method_of_flow_can_be_asked_for():
-    assert {flow.value for flow in cache.Flow} == set(get_args(FlowMethod))
+    assert set(cache.FLOWS) == set(get_args(FlowMethod)) and len(cache.FLOWS) == len(set(cache.FLOWS))
+
+
+def test_a_method_that_is_none_is_named_with_those_that_are(asked):
+    done = run("motion", "--method", "foo")
+    assert done.exit_code == 2 and asked == []
+    told = (
+        "--method (foo) must be one of: dis-medium, dis-fine, dis-fast, dis-ultrafast, farneback, farneback-light, tvl1"
+    )
+    assert done.stderr.splitlines()[-1] == f"Error: Invalid value: {told}"
 
 
 @pytest.mark.parametrize("words", [["shapes"], ["motion", "--workers", "-1"], ["motion", "--method", "dis"], []])

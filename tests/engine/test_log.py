@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vitascope.engine.log import Log, Progress, Status, describe, keep_lines, read_metrics
+from vitascope.engine.log import Log, Progress, Status, describe, keep_lines, read_metrics, read_timing, share_waited
 
 
 def lines_up_to(step):
@@ -31,10 +31,30 @@ def test_a_line_that_was_cut_short_is_dropped(tmp_path, tail):
 
 def test_metrics_come_back_bit_for_bit_and_hold_no_time(tmp_path):
     log = Log(tmp_path, 0)
-    log.write({"step": 1, "stage": "only", "loss": 0.1 + 0.2}, {"seconds": 3.0})
+    log.took(1.0, 3.0)
+    log.write({"step": 1, "stage": "only", "loss": 0.1 + 0.2})
     log.close()
     assert read_metrics(tmp_path) == [{"step": 1, "stage": "only", "loss": 0.1 + 0.2}]
-    assert json.loads((tmp_path / "timing.jsonl").read_text()) == {"step": 1, "seconds": 3.0}
+    assert read_timing(tmp_path) == [{"step": 1, "wait_seconds": 1.0, "seconds": 3.0}]
+
+
+def test_timing_is_the_mean_of_all_steps_since_the_line_before(tmp_path):
+    log = Log(tmp_path, 0)
+    for step, waited in enumerate((4.0, 0.0, 2.0, 0.0), 1):  # two workers: every other batch is there already
+        log.took(waited, 5.0)
+        if step % 2 == 0:
+            log.write({"step": step, "stage": "only"})
+    assert [(line["step"], line["wait_seconds"], line["seconds"]) for line in read_timing(tmp_path)] == [
+        (2, 2.0, 5.0),
+        (4, 1.0, 5.0),
+    ]
+
+
+def test_the_share_that_steps_waited_leaves_out_the_first_third_and_needs_enough_steps():
+    lines = [{"step": step, "wait_seconds": 4.0 if step <= 10 else 1.0, "seconds": 4.0} for step in range(1, 32)]
+    assert share_waited(lines) == 0.25
+    assert share_waited(lines[:20]) is None and share_waited(lines[:21]) is not None
+    assert share_waited([]) is None
 
 
 def test_a_missing_tensorboard_is_named_with_its_extra(tmp_path, monkeypatch):

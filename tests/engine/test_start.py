@@ -7,8 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from vitascope.engine.checkpoint import CheckpointError
-from vitascope.engine.start import classes_of, data_sets, start
+from vitascope.engine.load import load_method
+from vitascope.engine.start import add_run, classes_of, data_sets, start
+from vitascope.engine.train import train
 from vitascope.methods import METHODS
+from vitascope.store.library import Library
 from vitascope.structures import Record
 
 RECORDS = {"train": [Record("a.mp4", labels=("run",)), Record("b.mp4", labels=("jump",))]}
@@ -96,3 +99,32 @@ def test_a_method_without_an_encoder_of_clips_is_no_start(trained):
     cls, config = tiny("stm")
     with pytest.raises(CheckpointError, match="holds no encoder of clips|must both have an encoder"):
         start(cls, config, RECORDS, seed=0, recipe=config, init=trained[0])
+
+
+def test_weights_from_elsewhere_are_a_run_like_any_other_but_cannot_be_gone_on_with(tmp_path):
+    cls, config = tiny("mme")
+    torch.manual_seed(7)
+    source = cls(config.model_copy(update={"depth": 2}))
+    with Library(tmp_path / "library", create=True) as library:
+        run = add_run(library, source, name="mme", recipe="videomae", source="a.pth")
+        assert library.finished_run() == run.id and run.state == "done" and run.data == {"data": "a.pth"}
+        assert run.config["depth"] == 2 and run.recipe == "videomae"
+    back = load_method(run.folder, METHODS)
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), back.parameters(), strict=True))
+    other, recipe = tiny("classifier")
+    method = start(other, recipe, RECORDS, seed=0, recipe=recipe, init=run.folder)
+    assert method.config.depth == 2
+    assert torch.equal(method.model.encoder.blocks[1].attn.q_bias, source.model.encoder.blocks[1].attn.q_bias)
+    with pytest.raises(CheckpointError, match="resume with the same or use another run folder"):
+        train(cls(source.config), RECORDS, run.folder, name="mme", recipe="videomae")
+
+
+def test_weights_that_cannot_be_written_leave_a_run_that_failed(tmp_path, monkeypatch):
+    cls, config = tiny("mme")
+    monkeypatch.setattr(
+        "vitascope.engine.checkpoint.write", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full"))
+    )
+    with Library(tmp_path / "library", create=True) as library:
+        with pytest.raises(OSError, match="disk full"):
+            add_run(library, cls(config), name="mme", recipe="videomae", source="a.pth")
+        assert [(run.state, run.detail) for run in library.runs.list()] == [("failed", "disk full")]

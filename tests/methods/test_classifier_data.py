@@ -7,10 +7,10 @@ import torch
 from vitascope.methods.base import Draw
 from vitascope.methods.classifier.config import finetune, finetune_tiny
 from vitascope.methods.classifier.data import (
-    Frames,
     LabelledClips,
     dense_test_indices,
     draw_mixing,
+    frames_of,
     linspace_indices,
     mixed,
     segment_indices,
@@ -18,6 +18,8 @@ from vitascope.methods.classifier.data import (
 )
 from vitascope.methods.classifier.targets import mixed_labels, shares_of, soft_labels
 from vitascope.structures import Record, VideoError
+from vitascope.video.footage import Footage
+from vitascope.video.reader import VideoReader
 from vitascope.video.writer import VideoWriter
 
 EVERY_LENGTH = range(1, 301)
@@ -161,17 +163,14 @@ def test_every_way_of_sampling_reads_a_stretch(counting, sampling):
         assert times.min() > 19 and times.max() < 40.6 and (times.diff() > -0.6).all()
 
 
-def test_frames_kept_in_memory_are_the_same_and_the_oldest_are_forgotten(counting):
-    numbers = np.array([[3, 3, 7], [1, 40, 49]])
-    read = Frames(64).read(Record(counting), lambda count: numbers)
-    assert read.shape == (2, 3, 3, 64, 80)
-    keeping = Frames(64, memory_mb=4)
-    for _ in range(2):
-        assert torch.equal(keeping.read(Record(counting), lambda count: numbers), read)
-    assert list(keeping._kept) == [counting]
-    keeping._keep("another", np.zeros(1), torch.zeros(4 * 2**20, dtype=torch.uint8))
-    assert list(keeping._kept) == ["another"]
-    assert not Frames(64, memory_mb=1)._kept
+def test_frames_of_a_stretch_are_numbered_from_its_start_with_and_without_memory(counting):
+    numbers = np.array([[3, 3, 7], [1, 0, 19]])
+    record = Record(counting, start_seconds=0.8, end_seconds=1.6)  # frames 20 to 39
+    for footage in (Footage(64), Footage(64, memory_mb=100)):
+        read = frames_of(footage, record, lambda count: numbers[:, :count])
+        assert read.shape == (2, 3, 3, 64, 80)
+        with VideoReader(counting) as reader:
+            assert torch.equal(read.flatten(0, 1), reader.frames_at((20 + numbers).ravel().tolist(), 64).frames)
 
 
 def test_colours_change_only_where_asked(counting):

@@ -206,18 +206,18 @@ def test_official_videomae_files_load(container, prefix, tmp_path):
     assert other.encoder.blocks[0].attn.q_bias.abs().min() > 0
 
 
-def test_official_mme_files_load_up_to_their_heads(tmp_path):
+def test_official_mme_files_load_into_a_model_of_pixels_up_to_their_heads(tmp_path):
     model, other = build(10), build(11)
     randomize(model, 10)
     head_before = other.decoder.head.weight.clone()
     torch.save({"model": mme_state(model), "args": argparse.Namespace()}, tmp_path / "mme.pth")
     parts = ("encoder.", "encoder_to_decoder.", "mask_token", "decoder.blocks.", "decoder.norm.")
     report = load_into(other, load_weights(tmp_path / "mme.pth"), parts)
-    assert len(report.ignored) == 8 and all(name.startswith("decoder.0.head.") for name in report.ignored)
+    assert len(report.ignored) == 8 and all(name.startswith("decoder.heads.") for name in report.ignored)
     assert torch.equal(other.encoder_to_decoder.weight, model.encoder_to_decoder.weight)
     assert torch.equal(other.decoder.blocks[1].attn.v_bias, model.decoder.blocks[1].attn.v_bias)
     assert torch.equal(other.decoder.head.weight, head_before)
-    assert "8 ignored: decoder.0.head.0.0.bias" in str(report)
+    assert "8 ignored: decoder.heads.position.0.bias" in str(report)
     with pytest.raises(ValueError, match=r"2 missing: decoder.head.bias, decoder.head.weight; 8 unexpected"):
         load_into(other, load_weights(tmp_path / "mme.pth"))
 

@@ -1,13 +1,16 @@
 """Which frames, which crop, which mask a sample is made of."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from vitascope.methods.base import Draw
 from vitascope.methods.mme.data import MaskedClips, tube_mask
-from vitascope.methods.mme.footage import MAX_INDICES
 from vitascope.structures import Record, VideoError
+from vitascope.video.container import OpenVideo
+from vitascope.video.reader import VideoReader
 from vitascope.video.sampling import clip_indices, stretch
 from vitascope.video.writer import VideoWriter
 
@@ -121,29 +124,27 @@ def test_a_clip_past_the_end_repeats_the_last_frame(counting):
     assert frame_numbers(samples[Draw(0, 0, 0.0)]) == [45, 47, 49, 49, 49, 49, 49, 49]
 
 
-def test_a_frame_index_is_made_once_a_video(counting, monkeypatch):
-    import vitascope.video.reader as reader
-
-    built = []
-    build = reader.build
-    monkeypatch.setattr(reader, "build", lambda path: built.append(path) or build(path))
-    samples = dataset([Record(counting)])
-    for seed in range(3):
-        samples[Draw(0, seed, 0.0)]
-    assert len(built) == 1
-
-
-def test_the_number_of_kept_indices_is_bounded():
-    samples = dataset([])
-    for i in range(MAX_INDICES + 5):
-        samples._footage._remember(str(i), None)
-    samples._footage._remember(str(MAX_INDICES), None)
-    assert len(samples._footage._indices) == MAX_INDICES and "0" not in samples._footage._indices
-
-
 def test_an_unreadable_video_is_a_video_error(tmp_path):
     with pytest.raises(VideoError, match="missing"):
         dataset([Record(str(tmp_path / "none.mp4"))])[Draw(0, 0, 0.0)]
     (tmp_path / "text.mp4").write_text("no video at all")
     with pytest.raises(VideoError):
         dataset([Record(str(tmp_path / "text.mp4"))])[Draw(0, 0, 0.0)]
+
+
+def test_a_clip_from_the_good_beginning_of_a_damaged_video_is_the_same_with_memory(counting, tmp_path):
+    opened = OpenVideo(counting)
+    end = max(packet.pos + packet.size for packet in opened.packets())
+    opened.close()
+    data = bytearray(Path(counting).read_bytes())
+    data[end - 400 : end] = np.random.default_rng(0).bytes(400)  # of the last frames
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="cannot be decoded"), VideoReader(path) as reader:
+        reader.frames_at(range(50))
+    record = Record(str(path), end_seconds=0.8)  # frames 0 to 19
+    read, kept = dataset([record]), dataset([record], memory_mb=100)
+    for seed in range(3):
+        sample, again = read[Draw(0, seed, 0.0)], kept[Draw(0, seed, 0.0)]
+        assert max(frame_numbers(sample)) <= 19
+        assert all(torch.equal(sample[key], again[key]) for key in sample)

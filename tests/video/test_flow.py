@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vitascope.datasets.worlds.motion import MotionWorld
 from vitascope.datasets.worlds.textures import noise
 from vitascope.video.flow import DenseFlow, camera_homography, camera_shift, grey, is_consistent, read_at
 from vitascope.video.tracks import grid_points, track
@@ -174,3 +175,14 @@ def test_grey_is_luma():
     frames = np.zeros((1, 3, 4, 4), np.uint8)
     frames[:, 1] = 100
     assert np.unique(grey(frames)).tolist() == [59]
+
+
+def test_fine_flow_is_more_exact_where_frames_are_small():
+    error = {"dis-medium": [], "dis-fine": []}
+    for seed in (1, 2, 3):
+        video = MotionWorld(num_videos=1, seed=seed, size=96, num_frames=6)[0]
+        greys, truth, objects = grey(video.frames), video.flow.transpose(0, 2, 3, 1), video.masks[:-1] > 0
+        for method, found in error.items():
+            flows = np.stack([DenseFlow(method)(a, b) for a, b in zip(greys, greys[1:])])
+            found.append(np.linalg.norm(flows - truth, axis=-1)[objects].mean())
+    assert np.mean(error["dis-fine"]) < 0.85 * np.mean(error["dis-medium"]) < 0.85 * 0.5

@@ -106,7 +106,7 @@ def mean_error(frames, start, path, method):
     return np.linalg.norm(positions - path, axis=-1)[1:].mean()
 
 
-@pytest.mark.parametrize("method", ["dis-medium", "farneback"])
+@pytest.mark.parametrize("method", ["dis-medium", "dis-fine", "farneback"])
 @pytest.mark.parametrize("motion", ["slow", "fast", "affine"])
 def test_float_tracks_follow_known_motion_over_six_steps(motion, method):
     at = {"slow": lambda t: shift(0.4 * t, -0.3 * t), "fast": lambda t: shift(-2.6 * t, 1.9 * t), "affine": swirl}[
@@ -119,7 +119,7 @@ def test_float_tracks_follow_known_motion_over_six_steps(motion, method):
     assert mean_error([moved(picture, at(t)) for t in range(7)], start, path, method) < 0.3
 
 
-@pytest.mark.parametrize("method", ["dis-medium", "farneback"])
+@pytest.mark.parametrize("method", ["dis-medium", "dis-fine", "farneback"])
 def test_float_tracks_follow_an_object_over_a_moving_ground(method):
     ground, thing = textured(160, 160, 5), textured(160, 160, 6)
     rows, columns = np.mgrid[:160, :160]

@@ -5,7 +5,6 @@ Run again it does what is left, and what changed. Example: vitascope cache motio
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated
 
 import typer
@@ -14,23 +13,16 @@ from vitascope.cli.output import emit, printable
 from vitascope.cli.scan import JsonOption, LibraryOption
 
 THINGS = ("motion",)
-
-
-class Flow(str, Enum):
-    """How flow is computed; the first is as exact as Farneback's and four times as fast."""
-
-    dis_medium = "dis-medium"
-    dis_fast = "dis-fast"
-    dis_ultrafast = "dis-ultrafast"
-    farneback = "farneback"
-    farneback_light = "farneback-light"
-    tvl1 = "tvl1"
+# how flow is computed; the first is as exact as Farneback's and four times as fast
+FLOWS = ("dis-medium", "dis-fine", "dis-fast", "dis-ultrafast", "farneback", "farneback-light", "tvl1")
 
 
 def command(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="What is kept: motion.")],
     library: LibraryOption = None,
-    method: Annotated[Flow, typer.Option(help="Optical flow; train with the same.")] = Flow.dis_medium,
+    method: Annotated[
+        str, typer.Option(metavar="FLOW", help=f"Optical flow, train with the same: {', '.join(FLOWS)}.")
+    ] = FLOWS[0],
     workers: Annotated[int, typer.Option(min=0, help="Processes, each with one video; 0 for none but this.")] = 2,
     json: JsonOption = False,
 ) -> None:
@@ -38,7 +30,9 @@ def command(
 
     if what not in THINGS:
         raise typer.BadParameter(f"WHAT ({what}) must be one of: {', '.join(THINGS)}")
-    result = api.cache_motion(library, method=method.value, num_workers=workers, progress=True)
+    if method not in FLOWS:
+        raise typer.BadParameter(f"--method ({method}) must be one of: {', '.join(FLOWS)}")
+    result = api.cache_motion(library, method=method, num_workers=workers, progress=True)
     emit(json, result, lambda: lines(result))
     if result.signal:
         raise SystemExit(128 + result.signal)

@@ -83,6 +83,7 @@ def lines(result) -> list[str]:
     if result.unreadable:
         text.append(f"  {len(result.unreadable)} videos could not be read, in whole or in part:")
         text += [f"    {printable(path)}: {reason}" for path, reason in sorted(result.unreadable.items())]
+    text += [f"advice: {printable(sentence)}" for sentence in result.advice]
     text.append(f"folder: {result.folder}")
     if result.signal:
         text.append(f"go on: the same command with --library {result.library} --run {result.run}")

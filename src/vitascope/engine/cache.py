@@ -14,7 +14,7 @@ from vitascope.engine.log import Status
 from vitascope.engine.pool import Failure, run_isolated
 from vitascope.engine.signals import Interrupted, Signals
 from vitascope.store.atomic import WriteError, writing
-from vitascope.store.catalogue import Entry
+from vitascope.store.catalogue import Entry, is_as_scanned
 from vitascope.store.library import Library
 from vitascope.structures import CacheSummary, Gap, VideoError
 
@@ -75,21 +75,13 @@ def _cached(compute: Compute, method: str, job: Job) -> Any:
     try:
         with writing(job.path) as temp:
             result = compute(job.video, temp, method=method, index=job.index)
-            if not _is_as_scanned(job):
+            if not is_as_scanned(job.video, job.size, job.mtime_ns):
                 raise ValueError("changed while it was read; scan its folder again")
     except (VideoError, WriteError) as error:
         return error
     except ValueError as error:
         return Failure("error", str(error))
     return result
-
-
-def _is_as_scanned(job: Job) -> bool:
-    try:
-        status = os.stat(job.video)
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (job.size, job.mtime_ns)
 
 
 class _Work:

@@ -21,7 +21,7 @@ from vitascope.engine.log import Progress, Status
 from vitascope.engine.overlap import Ahead
 from vitascope.engine.signals import Signals
 from vitascope.methods.base import Frozen, Method
-from vitascope.store.catalogue import Entry, State
+from vitascope.store.catalogue import Entry, State, is_as_scanned
 from vitascope.store.library import Library
 from vitascope.store.schema import LibraryError
 from vitascope.structures import EmbedSummary, Features, Gap, Record, VideoError
@@ -269,7 +269,7 @@ class _Work:
                 continue
             if entry.state == "refused":
                 self.problems.append((path, "refused", f"{entry.reason}: {entry.detail}"))
-            elif not _is_as_scanned(entry):
+            elif not is_as_scanned(entry.path, entry.size, entry.mtime_ns):
                 self.problems.append((path, "refused", "gone or changed since its scan; scan its folder again"))
             elif self.library.features.status(entry, self.model_id, self.wanted | {"dtype": self.dtype}) == "current":
                 self.skipped.append(path)
@@ -313,7 +313,7 @@ class _Work:
                 reason, detail = end.error.reason, end.error.detail
             self._damage(entry, "refused", reason, f"{reason}: {detail}", end.gaps)
             return
-        if not _is_as_scanned(entry):
+        if not is_as_scanned(entry.path, entry.size, entry.mtime_ns):
             self.problems.append((entry.path, "refused", "changed while it was read; scan its folder again"))
             return
         manifest = self.wanted | end.facts | {"gaps": [(gap.start_seconds, gap.end_seconds) for gap in end.gaps]}
@@ -343,11 +343,3 @@ class _Work:
 
 def _duration(entry: Entry) -> float:
     return float(entry.metadata.get("duration_seconds") or 1.0)
-
-
-def _is_as_scanned(entry: Entry) -> bool:
-    try:
-        status = os.stat(entry.path)
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TextIO
 
 from vitascope.store import atomic
 
+LEAST_STEPS = 20  # that tell how long steps wait
+
 
 class Status(NamedTuple):
     """Where a run is; given to `progress` after each step."""
@@ -26,7 +28,8 @@ class Log:
     """The files of a run: `metrics.jsonl`, `timing.jsonl` and, if asked for, TensorBoard events.
 
     A line of metrics holds no time of day and no duration: after a kill and a resume the file is byte for byte that of
-    the unbroken run. Lines of steps after `step` are dropped when a run is resumed.
+    the unbroken run. Lines of steps after `step` are dropped when a run is resumed. A line of timing holds what a step
+    took and how much of it was waiting for data, on average since the line before.
 
     Args:
         run_dir: Folder of the run.
@@ -43,13 +46,22 @@ class Log:
     ) -> None:
         self.metrics_path, self.timing_path = run_dir / "metrics.jsonl", run_dir / "timing.jsonl"
         keep_lines(self.metrics_path, step)
+        keep_lines(self.timing_path, step)
         self._events = open_events(run_dir, step) if tensorboard else None
         self._show = show
         self._start: tuple[int, float] | None = None
+        self._took: list[tuple[float, float]] = []  # of each step since the last line
 
-    def write(self, metrics: dict[str, Any], timing: dict[str, float]) -> None:
-        """Add one line to each file; `metrics` holds `step`."""
-        lines = ((self.metrics_path, metrics), (self.timing_path, {"step": metrics["step"], **timing}))
+    def took(self, wait_seconds: float, seconds: float) -> None:
+        """Note what a step took, and how much of it was waiting for data."""
+        self._took.append((wait_seconds, seconds))
+
+    def write(self, metrics: dict[str, Any]) -> None:
+        """Add one line to each file; `metrics` holds `step`, and `took` was called for it."""
+        wait_seconds, seconds = (sum(values) / len(values) for values in zip(*self._took))
+        self._took.clear()
+        timing = {"step": metrics["step"], "wait_seconds": wait_seconds, "seconds": seconds}
+        lines = ((self.metrics_path, metrics), (self.timing_path, timing))
         for path, line in lines:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -80,7 +92,7 @@ class Log:
 
 
 def keep_lines(path: Path, step: int) -> None:
-    """Drop the lines of a metrics file after `step`, and a last one that was cut short; whole or not at all."""
+    """Drop the lines of a file after `step`, and a last one that was cut short; whole or not at all."""
     if not path.exists():
         return
     before = path.read_bytes()
@@ -91,7 +103,31 @@ def keep_lines(path: Path, step: int) -> None:
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics, the oldest first; [] before the first one."""
-    path = Path(run_dir) / "metrics.jsonl"
+    return _lines(Path(run_dir) / "metrics.jsonl")
+
+
+def read_timing(run_dir: Path) -> list[dict[str, float]]:
+    """Return the lines of a run's timing, the oldest first; [] before the first one."""
+    return _lines(Path(run_dir) / "timing.jsonl")
+
+
+def share_waited(timing: list[dict[str, float]]) -> float | None:
+    """Return the share of their time that steps waited for data, or None if there are too few to tell.
+
+    The first third is left out: processes start, and each video is met for the first time.
+
+    Example:
+        >>> share_waited([{"step": step, "wait_seconds": 30 / step, "seconds": 4.0} for step in range(10, 50, 10)])
+        0.21875
+    """
+    first, last = (timing[0]["step"], timing[-1]["step"]) if timing else (0, 0)
+    if last - first < LEAST_STEPS:
+        return None
+    later = [line for line in timing if line["step"] > first + (last - first) / 3]
+    return sum(line["wait_seconds"] for line in later) / sum(line["seconds"] for line in later)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

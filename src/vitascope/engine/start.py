@@ -1,4 +1,7 @@
-"""What a run starts from: a configuration that fits its data and another run's encoder, and that encoder's weights."""
+"""What a run starts from: a configuration that fits its data and another run's encoder, and that encoder's weights.
+
+And a run that has trained nothing, for weights from elsewhere to start from.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from torch import Tensor
 from vitascope.engine import checkpoint
 from vitascope.engine.checkpoint import CheckpointError
 from vitascope.methods.base import Frozen, Method
+from vitascope.store.library import Library
+from vitascope.store.runs import Run
 from vitascope.structures import Record
 
 ENCODER = "model.encoder."  # where methods that share an encoder keep it
@@ -132,6 +137,37 @@ def load_encoder(method: Method, weights: dict[str, Tensor], source: str) -> Non
         if name in own or not name.startswith(LAST_NORM)
     }
     checkpoint.load_weights(method.get_submodule(ENCODER.rstrip(".")), kept, source)
+
+
+def add_run(library: Library, method: Method, *, name: str, recipe: str, source: str) -> Run:
+    """Put a method whose weights come from elsewhere into a library: a run that is done, without having trained.
+
+    It can be embedded with, evaluated, and started from (`--init`) as any other; it cannot be gone on with.
+
+    Args:
+        library: Receives it.
+        method: With its weights.
+        name: Of the method, e.g. `mme`.
+        recipe: What the run is listed under.
+        source: Where the weights come from.
+
+    Raises:
+        CheckpointError: The weights cannot be written.
+    """
+    config = method.config.model_dump(mode="json")
+    run = library.runs.new_run(recipe, name, config, command=f"weights of {source}", data={"data": source})
+    state, detail = "failed", ""
+    try:
+        about, trainer = {"method": name, "recipe": recipe, "config": config}, {"step": 0, "settings": {}, "data": {}}
+        folder, weights = checkpoint.folder_of(run.folder, 0), checkpoint.weights_of(method)
+        checkpoint.write(run.folder, 0, checkpoint.Checkpoint(folder, weights, {}, about, trainer), keep_last=1)
+        state = "done"
+    except BaseException as error:
+        detail = str(error)
+        raise
+    finally:
+        run = library.runs.finish(run.id, state, detail=detail)
+    return run
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

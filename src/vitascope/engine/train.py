@@ -138,7 +138,7 @@ def take_steps(run: Run, span: Span, module: nn.Module, batches: Iterable[Loaded
             raise Interrupted(everyone.signum)
         metrics = gradients(run, span, module, loaded.batch, len(loaded.read), everyone.num_samples)
         with signals.held():
-            finish_step(run, span, everyone, metrics, {"wait_seconds": waited, "since": asked})
+            finish_step(run, span, everyone, metrics, asked, waited)
         run.require_readable(span)
         asked = time.monotonic()
 
@@ -182,18 +182,16 @@ def gradients(run: Run, span: Span, module: nn.Module, batch: Batch | None, coun
     return {"lr": lr, "grad_norm": norm, "samples": total, **means}
 
 
-def finish_step(run: Run, span: Span, everyone: Share, metrics: dict[str, float], timing: dict[str, float]) -> None:
-    """Update the weights, count the step, log it and save it where due."""
+def finish_step(run: Run, span: Span, everyone: Share, metrics: dict[str, float], asked: float, waited: float) -> None:
+    """Update the weights, count the step, log it and save it where due; its batch was `asked` for, and `waited` for."""
     is_logged = run.is_logged(span)
     if everyone.num_samples:
         run.optimizer.step()
     run.complete(everyone)
     if run.log is not None:
-        loss = metrics.get("loss")
-        run.log.progress(span.stage.name, run.step, run.goal, loss)
+        run.log.took(waited, time.monotonic() - asked)
+        run.log.progress(span.stage.name, run.step, run.goal, metrics.get("loss"))
     if run.log is not None and is_logged:
-        line = {"step": run.step, "stage": span.stage.name, **metrics, "unreadable": run.reasons()}
-        seconds = time.monotonic() - timing.pop("since")
-        run.log.write(line, {**timing, "seconds": seconds})
+        run.log.write({"step": run.step, "stage": span.stage.name, **metrics, "unreadable": run.reasons()})
     if run.step % run.settings.save_every_steps == 0 or run.step in (span.last, run.goal):
         run.save()

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitascope.engine import start
-from vitascope.engine.log import Progress, Status, read_metrics
+from vitascope.engine.log import Progress, Status, read_metrics, read_timing, share_waited
 from vitascope.engine.settings import TrainSettings
 from vitascope.engine.train import TrainResult, train
 from vitascope.methods.base import Frozen, Method
 from vitascope.store.library import Library
 from vitascope.store.locate import library_for
 from vitascope.structures import Record, TrainSummary
+
+LARGEST_WAIT = 0.1  # of the time of steps, waiting for data; beyond it there is advice
 
 
 class Plan(NamedTuple):
@@ -110,7 +112,23 @@ def train_run(
         raise
     finally:
         library.runs.finish(kept.id, state, metrics, detail)
-    return _summary(library, kept.id, recipe, data, state, metrics, result)
+    advice = advice_on_waiting(share_waited(read_timing(kept.folder)), method.config, records, library)
+    return replace(_summary(library, kept.id, recipe, data, state, metrics, result), advice=advice)
+
+
+def advice_on_waiting(
+    share: float | None, config: Frozen, records: dict[str, list[Record]], library: Library
+) -> tuple[str, ...]:
+    """What to do about steps that waited for data for a share of their time, where they waited for flow to be made."""
+    makes_flow = getattr(config, "flow", None) and getattr(config, "predicts_motion", False)
+    has_flow = any(record.motion for found in records.values() for record in found)
+    if share is None or share <= LARGEST_WAIT or not makes_flow or has_flow:
+        return ()
+    scan = "" if any(library.catalogue.counts().values()) else "after `vitascope scan`, "
+    cache = f"`vitascope cache motion --library {library.path} --method {config.flow}`"
+    keep = "; --set memory_mb=512 keeps small videos and their flow in memory"
+    keep = keep if getattr(config, "memory_mb", None) == 0 else ""
+    return (f"steps waited {100 * share:.0f} % of their time for data: {scan}{cache} computes flow once{keep}",)
 
 
 def _plain(method: Method) -> dict[str, Any]:

@@ -49,6 +49,20 @@ def content_hash(path: str | os.PathLike) -> str:
         return digest.hexdigest()
 
 
+def is_as_scanned(path: str | os.PathLike, size: int, mtime_ns: int) -> bool:
+    """Return whether a file is there with the size and the modification time that a scan found.
+
+    Example:
+        >>> is_as_scanned("nothing.mp4", 0, 0)
+        False
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
+
+
 class Found(NamedTuple):
     """A file as the disk lists it."""
 
@@ -215,11 +229,7 @@ class Catalogue:
     def frame_index(self, path: str | os.PathLike) -> bytes | None:
         """Return the frame index that the scan kept, or None if there is none or the file changed since."""
         rows = self._database.rows("SELECT frame_index, size, mtime_ns FROM files WHERE path=?", (self._stored(path),))
-        try:
-            status = os.stat(path)
-        except OSError:
-            return None
-        return rows[0][0] if rows and rows[0][1:] == (status.st_size, status.st_mtime_ns) else None
+        return rows[0][0] if rows and is_as_scanned(path, *rows[0][1:]) else None
 
     def counts(self) -> dict[str, int]:
         """Return how many files are `done`, `damaged`, `refused` and `missing`; each file counts once."""

@@ -11,6 +11,10 @@ pixels), from the specification of MME, section 6.1: `dis-medium` is as exact as
 | `farneback` | 24 | .23, .25 |
 | `farneback-light` | 9 | .25, .27 |
 | `tvl1` | 600 | .10, .11 |
+
+DIS ends at half the frame's resolution; `dis-fine` goes on to the frame's own, for small frames. On the motion world (objects
+that move 0.9, 1.2 and 1.5 pixels) its error at 60, 80 and 96 pixels is .23, .25 and .26, at 0.8, 1.3 and 2.0 ms; that of
+`dis-medium` .39, .43 and .47 at 0.3, 0.5 and 0.8 ms, that of `farneback` .33, .39 and .44 at 1.0, 2.2 and 3.1 ms.
 """
 
 from __future__ import annotations
@@ -20,13 +24,15 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 
-FlowMethod = Literal["dis-ultrafast", "dis-fast", "dis-medium", "farneback", "farneback-light", "tvl1"]
+FlowMethod = Literal["dis-ultrafast", "dis-fast", "dis-medium", "dis-fine", "farneback", "farneback-light", "tvl1"]
 
 _DIS = {
     "dis-ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
     "dis-fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
     "dis-medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    "dis-fine": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
+FINE_STRIDE, FINE_ITERATIONS = 4, 12  # pixels between patches, and steps of each
 _FARNEBACK = {  # levels, window, iterations; scale 0.5, 5 neighbours, sigma 1.1: those of the released tool
     "farneback": (5, 13, 10),
     "farneback-light": (3, 15, 3),
@@ -89,7 +95,12 @@ class DenseFlow:
 
     def _make(self) -> Any:
         if self.method in _DIS:
-            return cv2.DISOpticalFlow_create(_DIS[self.method])
+            flow = cv2.DISOpticalFlow_create(_DIS[self.method])
+            if self.method == "dis-fine":
+                flow.setFinestScale(0)
+                flow.setPatchStride(FINE_STRIDE)
+                flow.setGradientDescentIterations(FINE_ITERATIONS)
+            return flow
         if not hasattr(cv2, "optflow"):
             raise ValueError("method (tvl1) needs opencv-contrib-python-headless, this OpenCV lacks it; use dis-medium")
         return cv2.optflow.createOptFlow_DualTVL1()

@@ -22,8 +22,7 @@ from torch.utils.data import Dataset
 from vitascope.methods.base import Draw
 from vitascope.methods.classifier.config import ClassifierConfig
 from vitascope.structures import Record
-from vitascope.video.index import FrameIndex
-from vitascope.video.reader import VideoReader
+from vitascope.video.footage import Footage
 from vitascope.video.sampling import clip_indices, stretch
 from vitascope.video.transforms import (
     colour_jitter,
@@ -33,8 +32,6 @@ from vitascope.video.transforms import (
     draw_random_resized_boxes,
     flip,
 )
-
-MAX_INDICES = 1000  # frame indices kept per process; one of a 10 s video takes about 2 KB
 
 
 def linspace_indices(num_available: int, num_frames: int, stride_frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -161,66 +158,23 @@ def mixed(clips: Tensor, blends: Tensor, boxes: Tensor) -> Tensor:
     return torch.where(inside[:, None, None], partners, clips * blends + partners * (1 - blends))
 
 
-class Frames:
-    """Frames of videos, read when asked for; small videos may be kept in memory, decoded.
+def frames_of(footage: Footage, record: Record, choose: Callable[[int], np.ndarray]) -> Tensor:
+    """Frames of a record.
 
     Args:
-        short_side: Short side of the frames, in pixels.
-        memory_mb: For decoded videos, none of which takes more than a quarter; the oldest are forgotten first.
+        footage: Reads them.
+        record: A video, or a stretch of it.
+        choose: Is given the record's number of frames, and gives the numbers of those wanted, of any shape.
+
+    Returns:
+        uint8 `[*shape, C, H, W]`.
+
+    Raises:
+        VideoError: The video cannot be read, or the record's stretch holds no frame.
     """
-
-    def __init__(self, short_side: int, memory_mb: int = 0) -> None:
-        self.short_side, self.memory_bytes = short_side, memory_mb * 2**20
-        self._indices: dict[str, FrameIndex] = {}  # by path: a video is demuxed once, not at every draw
-        self._kept: dict[str, tuple[np.ndarray, Tensor]] = {}
-
-    def read(self, record: Record, choose: Callable[[int], np.ndarray]) -> Tensor:
-        """Frames of a record.
-
-        Args:
-            record: A video, or a stretch of it.
-            choose: Is given the record's number of frames, and gives the numbers of those wanted, of any shape.
-
-        Returns:
-            uint8 `[*shape, C, H, W]`.
-
-        Raises:
-            VideoError: The video cannot be read, or the record's stretch holds no frame.
-        """
-        if record.path in self._kept:
-            times, frames = self._kept[record.path]
-            numbers = self._numbers(record, times, choose)
-            return frames[torch.from_numpy(numbers)]
-        with VideoReader(record.path, index=self._indices.get(record.path)) as reader:
-            times = reader.index.times_seconds
-            self._remember(record.path, reader.index)
-            numbers = self._numbers(record, times, choose)
-            if self._size_bytes(reader) <= self.memory_bytes / 4:
-                frames = reader.frames_at(range(len(times)), size=self.short_side).frames
-                self._keep(record.path, times, frames)
-                return frames[torch.from_numpy(numbers)]
-            wanted, places = np.unique(numbers, return_inverse=True)
-            frames = reader.frames_at(wanted.tolist(), size=self.short_side).frames
-            return frames[torch.from_numpy(places.reshape(numbers.shape))]
-
-    def _numbers(self, record: Record, times: np.ndarray, choose: Callable[[int], np.ndarray]) -> np.ndarray:
-        first, end = stretch(record, times)
-        return first + choose(end - first)
-
-    def _size_bytes(self, reader: VideoReader) -> float:
-        info = reader.info
-        scale = self.short_side / min(info.height, info.width)
-        return 3 * info.height * info.width * scale**2 * len(reader)
-
-    def _remember(self, path: str, index: FrameIndex) -> None:
-        if path not in self._indices and len(self._indices) >= MAX_INDICES:
-            self._indices.pop(next(iter(self._indices)))
-        self._indices[path] = index
-
-    def _keep(self, path: str, times: np.ndarray, frames: Tensor) -> None:
-        self._kept[path] = times, frames
-        while sum(frames.nbytes for _, frames in self._kept.values()) > self.memory_bytes:
-            self._kept.pop(next(iter(self._kept)))
+    with footage.opened(record) as film:
+        first, end = stretch(record, film.times_seconds)
+        return film.frames(first + choose(end - first))
 
 
 class LabelledClips(Dataset):
@@ -244,7 +198,7 @@ class LabelledClips(Dataset):
                     f"one of its {len(numbers)} classes ({', '.join(config.classes[:8])}{', ...' * (len(numbers) > 8)})"
                 )
         self.labels = [numbers[record.labels[0]] for record in records]
-        self.frames = Frames(config.short_side, config.memory_mb)
+        self.footage = Footage(config.short_side, config.memory_mb)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -256,7 +210,9 @@ class LabelledClips(Dataset):
             VideoError: The video cannot be read, or the record's stretch holds no frame.
         """
         c, rng = self.config, np.random.default_rng(draw.seed)
-        frames = self.frames.read(self.records[draw.index], lambda count: self.choose(count, rng))  # [T, C, H, W]
+        frames = frames_of(
+            self.footage, self.records[draw.index], lambda count: self.choose(count, rng)
+        )  # [T, C, H, W]
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         box = draw_random_resized_boxes(1, tuple(frames.shape[-2:]), generator, c.crop_area, c.crop_aspect)
         clips = crop_and_resize(frames[None] / 255, box, c.size)

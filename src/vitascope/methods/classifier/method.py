@@ -24,11 +24,12 @@ from torch.utils.data import Dataset
 
 from vitascope.methods.base import Batch, Method, Snippet, Stage
 from vitascope.methods.classifier.config import RECIPES, ClassifierConfig
-from vitascope.methods.classifier.data import Frames, LabelledClips, dense_test_indices, mixed, segment_test_indices
+from vitascope.methods.classifier.data import LabelledClips, dense_test_indices, frames_of, mixed, segment_test_indices
 from vitascope.methods.classifier.loss import classification_loss
 from vitascope.methods.classifier.model import ClipClassifier
 from vitascope.methods.classifier.targets import mixed_labels, shares_of, soft_labels
 from vitascope.structures import Figure, Labels, Record
+from vitascope.video.footage import Footage
 from vitascope.video.transforms import centre_crop, normalise, resize, three_crop
 
 
@@ -122,7 +123,7 @@ class Classifier(Method):
                 return segment_test_indices(count, c.num_frames, c.test_clips)
             return dense_test_indices(count, c.num_frames, c.stride_frames, c.test_clips)
 
-        clips = Frames(c.size).read(record, choose)  # [V, T, C, H, W]
+        clips = frames_of(Footage(c.size), record, choose)  # [V, T, C, H, W]
         self.eval()
         total = torch.zeros(len(c.classes), dtype=torch.float64)
         for clip in clips:

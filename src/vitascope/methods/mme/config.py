@@ -233,11 +233,12 @@ def mme_small() -> MMEConfig:
 
 
 def mme_tiny() -> MMEConfig:
-    """For two CPU cores and minutes, as `videomae-tiny`; tracks of all the eight frames that a tubelet covers."""
-    return MMEConfig.model_validate(
-        videomae_tiny().model_dump()
-        | {"predicts": MOTION, "stride_frames": 4, "track_steps": 8, "decoder_depth": 1, "head_dim": 128}
-    )
+    """For two CPU cores and minutes, as `videomae-tiny`; tracks of all the eight frames that a tubelet covers.
+
+    Frames are so small that flow has to be of their own resolution, and videos so small that they can stay in memory.
+    """
+    motion = {"predicts": MOTION, "stride_frames": 4, "track_steps": 8, "decoder_depth": 1, "head_dim": 128}
+    return MMEConfig.model_validate(videomae_tiny().model_dump() | motion | {"flow": "dis-fine", "memory_mb": 512})
 
 
 def videomae() -> MMEConfig:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vitascope.methods.base import Draw
-from vitascope.methods.mme.footage import Film, Footage, Kept
+from vitascope.methods.mme.footage import FlowFilm, FlowFootage
 from vitascope.methods.mme.motion import Chains, Motion, View, by_token, chains_from, view_of
 from vitascope.nn.vit import Grid
 from vitascope.structures import Record
@@ -86,7 +86,7 @@ class MaskedClips(Dataset):
         self.grid, self.mask_ratio, self.motion, self.shuffle = grid, mask_ratio, motion, shuffle
         kept_flow = motion.flow if motion and motion.needs_tracks else None
         self.is_centred = False  # take the middle of the frame, for pictures, and not a drawn place
-        self._footage = Footage(short_side, kept_flow, memory_mb)
+        self._footage = FlowFootage(short_side, kept_flow, memory_mb)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -124,7 +124,7 @@ class MaskedClips(Dataset):
         return chains_from(indices[:: self.num_frames // self.grid[0]], self.motion.num_steps, end)
 
     def _motion(
-        self, film: Film | Kept, view: View, frames: Tensor, wanted: np.ndarray, chains: Chains | None, clips: Tensor
+        self, film: FlowFilm, view: View, frames: Tensor, wanted: np.ndarray, chains: Chains | None, clips: Tensor
     ) -> dict[str, Tensor]:
         made, m, size = {}, self.motion, self.size
         if m.shape == "grid":

@@ -14,7 +14,7 @@ from vitascope.methods.mme.motion import by_token
 from vitascope.methods.mme.targets import as_pixels, from_vector, move_scale
 from vitascope.nn.vit import Grid, patchify, select_tokens, unpatchify
 from vitascope.structures import Figure, Record
-from vitascope.video.draw import draw_hog, draw_predicted_tracks, draw_tracks
+from vitascope.video.draw import contact_sheet, draw_hog, draw_predicted_tracks, draw_tracks
 from vitascope.video.reader import VideoReader
 from vitascope.video.tracks import grid_points
 from vitascope.video.transforms import normalise
@@ -127,14 +127,17 @@ def _histograms(cells: Tensor, grid: Grid) -> np.ndarray:
     return first.permute(0, 5, 1, 3, 2, 4).reshape(s, NUM_BINS, 2 * h, 2 * w).cpu().numpy()
 
 
-def motion_at(method: Method, path: str, seconds: float, is_trained: bool) -> Figure:
-    """The clip of a video that starts at a time, as a method that learns motion sees it.
+def motion_at(method: Method, path: str, seconds: float, is_trained: bool) -> tuple[Figure, np.ndarray]:
+    """The clip of a video that starts at a time, as a method that learns motion sees it, and all of it as one picture.
 
     Args:
         method: Of a motion recipe.
         path: The video.
         seconds: Where the clip starts.
         is_trained: Whether its predictions mean something, and are shown.
+
+    Returns:
+        The figure, and its rows as one picture uint8 `[3, H, W]`.
 
     Raises:
         ValueError: The method predicts no motion.
@@ -152,4 +155,5 @@ def motion_at(method: Method, path: str, seconds: float, is_trained: bool) -> Fi
     batch = default_collate([samples[Draw(0, 0, 0.0)]])
     with torch.inference_mode():
         said = method.model(normalise(batch["clips"].float() / 255), batch["mask"]) if is_trained else {}
-        return motion_figures(batch, said, config)[0]
+        figure = motion_figures(batch, said, config)[0]
+    return figure, contact_sheet(figure.rows)

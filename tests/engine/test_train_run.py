@@ -1,0 +1,108 @@
+"""Training as a run of a library: what it advises when steps wait for data."""
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_method import Toy, ToyConfig, ToySamples, good
+
+import vitascope.engine.train_run as train_run_module
+from vitascope.cli.train import lines
+from vitascope.engine.log import read_timing, share_waited
+from vitascope.engine.settings import TrainSettings
+from vitascope.engine.train_run import advice_on_waiting, train_run
+from vitascope.methods.base import Optim, Stage
+from vitascope.store.library import Library
+from vitascope.structures import Record
+
+
+class FlowConfig(ToyConfig):
+    flow: str = "farneback"
+    predicts_motion: bool = True
+    memory_mb: int = 0
+    read_seconds: float = 0.0
+    stages: tuple[Stage, ...] = (Stage(name="only", length=24, unit="steps", batch_size=2, optim=Optim(lr=0.01)),)
+
+
+class SlowSamples(ToySamples):
+    def __init__(self, records, seconds):
+        super().__init__(records)
+        self.seconds = seconds
+
+    def __getitem__(self, draw):
+        time.sleep(self.seconds)
+        return super().__getitem__(draw)
+
+
+class FlowToy(Toy):
+    def samples(self, stage, records):
+        return SlowSamples(records, self.config.read_seconds)
+
+
+@pytest.fixture
+def library(tmp_path):
+    with Library(tmp_path / "library", create=True) as library:
+        yield library
+
+
+def run(library, steps=None, **changes):
+    torch.manual_seed(0)
+    settings = TrainSettings(device="cpu", log_every=2, max_steps=steps)
+    names = {"name": "toy", "recipe": "toy-tiny", "data": "films"}
+    return train_run(library, FlowToy(FlowConfig(**changes)), {"train": good(4)}, settings, **names)
+
+
+def test_who_waits_for_data_is_told_how_much_and_what_to_do(library):
+    result = run(library, read_seconds=0.01)
+    (sentence,) = result.advice
+    share = share_waited(read_timing(result.folder))
+    assert 0.3 < share < 1
+    assert sentence == (
+        f"steps waited {100 * share:.0f} % of their time for data: after `vitascope scan`, `vitascope cache motion "
+        f"--library {library.path} --method farneback` computes flow once; --set memory_mb=512 keeps small videos and "
+        "their flow in memory"
+    )
+    assert lines(result)[-3] == f"advice: {sentence}"
+
+
+def test_who_hardly_waits_is_told_nothing(library, monkeypatch):
+    monkeypatch.setattr(train_run_module, "share_waited", lambda timing: 0.05 if timing else None)
+    result = run(library)
+    assert result.state == "done" and result.advice == ()
+    assert not any(line.startswith("advice") for line in lines(result))
+
+
+def test_a_few_steps_tell_nothing(library):
+    assert run(library, steps=10, read_seconds=0.01).advice == ()
+
+
+def test_a_line_of_timing_that_a_kill_cut_short_is_no_obstacle(library):
+    first = run(library, steps=20, sleep_seconds=0.001)
+    with open(f"{first.folder}/timing.jsonl", "a") as file:
+        file.write('{"step": 24, "wait_sec')
+    torch.manual_seed(0)
+    names = {"name": "toy", "recipe": "toy-tiny", "data": "films", "run": first.run}
+    settings, data = TrainSettings(device="cpu", log_every=2), {"train": good(4)}
+    result = train_run(library, FlowToy(FlowConfig(sleep_seconds=0.001)), data, settings, **names)
+    assert result.state == "done"
+    assert [line["step"] for line in read_timing(result.folder)] == list(range(2, 25, 2))
+
+
+def advice(library, share=0.34, records=None, **config):
+    return advice_on_waiting(share, FlowConfig(**config), {"train": records or good(2)}, library)
+
+
+def test_advice_is_given_only_where_flow_is_made_and_steps_wait(library):
+    assert advice(library) and advice(library, share=0.101)
+    assert not advice(library, share=0.1) and not advice(library, share=None)
+    assert not advice(library, predicts_motion=False) and not advice(library, flow="")
+    assert not advice(library, records=[Record("a.mp4"), replace(Record("b.mp4"), motion="b.flow")])
+    assert advice_on_waiting(0.9, ToyConfig(), {"train": good(2)}, library) == ()
+
+
+def test_advice_leaves_out_what_is_done_already(library, monkeypatch):
+    assert "memory_mb" not in advice(library, memory_mb=64)[0]
+    assert "after `vitascope scan`, `vitascope cache" in advice(library)[0]
+    monkeypatch.setattr(library.catalogue, "counts", lambda: {"done": 2, "damaged": 0})
+    assert "scan" not in advice(library)[0]
