@@ -215,9 +215,9 @@ def reproduce(
         return methods[method], override(make(), assignments)
 
     budget, clip = SMALL if is_small else FULL, {key: CLIPS[key] for key in ("num_frames", "stride_frames", "size")}
-    how = {"num_workers": num_workers, "progress": Progress() if progress else None}
+    source, how = commit(), {"num_workers": num_workers, "progress": Progress() if progress else None}
     scores, cpu_seconds = measure(name, configured, partial(read, **clip), work, budget, **how)
-    facts = {"command": f"vitascope repro {name}{' --small' if is_small else ''}", "commit": commit(), **machine()}
+    facts = {"command": f"vitascope repro {name}{' --small' if is_small else ''}", "commit": source, **machine()}
     facts["CPU minutes"] = round(cpu_seconds / 60)
     intro = INTRO.format(**budget._asdict(), **CLIPS) + (TOO_SMALL if is_small else "")
     verdicts = [judge(claim, scores) for claim in CLAIMS[name]]
