@@ -19,7 +19,7 @@ from vitascope.structures import Record
 
 class FlowConfig(ToyConfig):
     flow: str = "farneback"
-    predicts_motion: bool = True
+    needs_flow: bool = True
     memory_mb: int = 0
     read_seconds: float = 0.0
     stages: tuple[Stage, ...] = (Stage(name="only", length=24, unit="steps", batch_size=2, optim=Optim(lr=0.01)),)
@@ -96,7 +96,7 @@ def advice(library, share=0.34, records=None, **config):
 def test_advice_is_given_only_where_flow_is_made_and_steps_wait(library):
     assert advice(library) and advice(library, share=0.101)
     assert not advice(library, share=0.1) and not advice(library, share=None)
-    assert not advice(library, predicts_motion=False) and not advice(library, flow="")
+    assert not advice(library, needs_flow=False)
     assert not advice(library, records=[Record("a.mp4"), replace(Record("b.mp4"), motion="b.flow")])
     assert advice_on_waiting(0.9, ToyConfig(), {"train": good(2)}, library) == ()
 

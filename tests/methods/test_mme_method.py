@@ -9,6 +9,7 @@ from vitascope.methods.mme.config import MMEConfig, videomae, videomae_tiny
 from vitascope.methods.mme.data import tube_mask
 from vitascope.methods.mme.look import GREY
 from vitascope.methods.mme.method import MME
+from vitascope.methods.mme.motion import motion_of
 from vitascope.nn.vit import patchify, unpatchify
 from vitascope.structures import Record
 from vitascope.video.transforms import normalise
@@ -156,3 +157,20 @@ def test_figures_show_the_input_the_mask_and_the_prediction():
 def test_a_method_that_does_not_predict_says_so():
     with pytest.raises(TypeError, match="MME does not predict; use its features"):
         tiny().predict(Record("a.mp4"))
+
+
+@pytest.mark.parametrize(
+    "fields, needs_flow",
+    [
+        ({"predicts": ("pixels",)}, False),
+        ({"predicts": ("shape",), "shape": "grid"}, False),
+        ({"predicts": ("shape",), "shape": "tracks"}, True),
+        ({"predicts": ("position", "shape"), "shape": "grid"}, True),
+        ({"predicts": ("visibility",)}, True),
+    ],
+)
+def test_flow_is_needed_where_tracks_are_followed(fields, needs_flow):
+    config = MMEConfig(**fields)
+    assert config.needs_flow is needs_flow
+    motion = motion_of(config)
+    assert (motion is not None and motion.needs_tracks) is needs_flow

@@ -120,7 +120,7 @@ def advice_on_waiting(
     share: float | None, config: Frozen, records: dict[str, list[Record]], library: Library
 ) -> tuple[str, ...]:
     """What to do about steps that waited for data for a share of their time, where they waited for flow to be made."""
-    makes_flow = getattr(config, "flow", None) and getattr(config, "predicts_motion", False)
+    makes_flow = getattr(config, "needs_flow", False)
     has_flow = any(record.motion for found in records.values() for record in found)
     if share is None or share <= LARGEST_WAIT or not makes_flow or has_flow:
         return ()

@@ -53,11 +53,13 @@ class Film:
 class Footage:
     """The videos of a data set, as one process reads them.
 
-    A video is kept in memory if all of it can be decoded and it takes no more than a quarter of the memory.
+    A video is kept in memory if all of it can be decoded, it takes no more than a quarter of the memory, and there is room.
+    What is kept stays: training draws videos in random order, and to forget one for another would be to decode whole videos
+    again and again where they do not all fit.
 
     Args:
         short_side: Short side of the frames, in pixels.
-        memory_mb: For decoded videos; the oldest are forgotten first.
+        memory_mb: For decoded videos.
         beside: Makes what is kept beside a video in memory, from its record and all its frames uint8 `[T, C, H, W]`; it
             has `nbytes`.
         beside_bytes: What that takes for a pixel of a frame, at most.
@@ -79,8 +81,9 @@ class Footage:
         self.short_side, self.memory_bytes = short_side, memory_mb * 2**20
         self.beside, self.bytes_per_pixel = beside, 3 + beside_bytes
         self._indices: dict[str, FrameIndex] = {}  # by path: a video is demuxed once, not at every draw
-        self._kept: dict[str, tuple[Film, int]] = {}  # with their bytes
-        self._unfit: set[str] = set()  # too large, or damaged: tried once
+        self._kept: dict[str, Film] = {}
+        self._used = 0
+        self._unfit: set[str] = set()  # no room, or damaged: tried once
 
     @contextmanager
     def opened(self, record: Record) -> Iterator[Film]:
@@ -92,7 +95,7 @@ class Footage:
         if self.memory_bytes and record.path not in self._kept and record.path not in self._unfit:
             self._try_to_keep(record)
         if record.path in self._kept:
-            yield self._kept[record.path][0]
+            yield self._kept[record.path]
             return
         with self._reader(record.path) as reader:  # a fresh one: what was met before must not matter
             yield Film(reader.index.times_seconds, self._size(reader), reader)
@@ -100,7 +103,8 @@ class Footage:
     def _try_to_keep(self, record: Record) -> None:
         with self._reader(record.path) as reader:
             times, size = reader.index.times_seconds, self._size(reader)
-            if len(times) * math.prod(size) * self.bytes_per_pixel > LARGEST_SHARE * self.memory_bytes:
+            num_bytes = len(times) * math.prod(size) * self.bytes_per_pixel
+            if num_bytes > min(LARGEST_SHARE * self.memory_bytes, self.memory_bytes - self._used):
                 self._unfit.add(record.path)
                 return
             try:
@@ -109,12 +113,8 @@ class Footage:
                 self._unfit.add(record.path)
                 return
         beside = self.beside(record, frames) if self.beside else None
-        self._kept[record.path] = (
-            Film(times, size, frames, beside),
-            frames.nbytes + (0 if beside is None else beside.nbytes),
-        )
-        while sum(num_bytes for _, num_bytes in self._kept.values()) > self.memory_bytes:
-            self._kept.pop(next(iter(self._kept)))
+        self._kept[record.path] = Film(times, size, frames, beside)
+        self._used += frames.nbytes + (0 if beside is None else beside.nbytes)
 
     @contextmanager
     def _reader(self, path: str) -> Iterator[VideoReader]:

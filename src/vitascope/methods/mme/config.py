@@ -107,7 +107,10 @@ class MMEConfig(Frozen):
         "keep their order, or follow too. Paper: frames.",
     )
     memory_mb: int = Field(
-        0, ge=0, description="Memory of each loading process for decoded frames and flow of small data. Paper: none."
+        0,
+        ge=0,
+        description="Memory of each loading process for decoded videos and their flow; those beyond it are read at every "
+        "draw. Paper: none.",
     )
 
     length: int = Field(800, gt=0, description="How long to train, in `unit`. Paper: 800 (and 1600) epochs.")
@@ -128,6 +131,11 @@ class MMEConfig(Frozen):
     def predicts_motion(self) -> bool:
         """Whether targets are made of tracks or HOG, and not of pixels."""
         return self.predicts != ("pixels",)
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether something that is predicted follows tracks."""
+        return self.predicts_motion and (self.predicts != ("shape",) or self.shape == "tracks")
 
     @property
     def num_steps(self) -> int:

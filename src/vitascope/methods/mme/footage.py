@@ -60,7 +60,7 @@ class FlowFootage:
     Args:
         short_side: Short side of the frames, in pixels.
         flow: How flow is made of videos in memory that the library keeps none of; None for no flow at all.
-        memory_mb: For decoded videos and their flow; the oldest are forgotten first.
+        memory_mb: For decoded videos and their flow.
     """
 
     def __init__(self, short_side: int, flow: FlowMethod | None, memory_mb: int = 0) -> None:
