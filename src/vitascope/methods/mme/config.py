@@ -246,6 +246,7 @@ def mme_tiny() -> MMEConfig:
     Frames are so small that flow has to be of their own resolution, and videos so small that they can stay in memory.
     """
     motion = {"predicts": MOTION, "stride_frames": 4, "track_steps": 8, "decoder_depth": 1, "head_dim": 128}
+    motion["optim"] = Optim(lr=5e-4, min_lr=1e-5, warmup=0.1, clip_norm=1.0)
     return MMEConfig.model_validate(videomae_tiny().model_dump() | motion | {"flow": "dis-fine", "memory_mb": 512})
 
 
