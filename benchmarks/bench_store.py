@@ -24,8 +24,8 @@ import numpy as np
 
 from vitascope.store.atomic import write_json
 from vitascope.store.catalogue import Scanned
-from vitascope.store.index import unit
 from vitascope.store.library import Library
+from vitascope.store.neighbours import unit
 from vitascope.structures import Features
 
 RESULTS = Path(__file__).parent / "results" / "bench_store.json"

@@ -20,9 +20,7 @@ PathLike = str | os.PathLike
 
 def scan(data: PathLike, library: PathLike | None = None, *, deep: bool = False, num_workers: int = 2,
          progress: bool = False) -> structures.ScanSummary:  # fmt: skip
-    """Look at every video below the folder `data`; each is then done, damaged (with gaps) or refused (with the reason).
-
-    `deep` decodes every frame, else the packets and a few frames of what is new or changed. `ValueError`: not a folder."""
+    """Look at the videos below a folder, every frame if `deep`: each is then done, damaged (with gaps) or refused."""
     from vitascope.datasets.folder import find_videos
     from vitascope.engine.log import Progress
     from vitascope.engine.scan import scan as scan_files
@@ -71,9 +69,7 @@ def load_method(folder: PathLike, device: str = "cpu") -> Method:
 
 def embed(library: PathLike | None = None, *, run: str | None = None, hop_seconds: float | None = None,
           settings: dict[str, Any] | None = None, progress: bool = False) -> structures.EmbedSummary:  # fmt: skip
-    """Turn every video of a library into vectors, one a snippet, with the encoder of a run; what is there is kept.
-
-    Snippets lie end to end or `hop_seconds` apart; `settings` are `ExtractSettings`. `LibraryError`: no library, or no run."""
+    """Turn every video of a library into vectors, one a snippet, with the encoder of a run (`engine.extract.embed`)."""
     from vitascope.engine.extract import embed as embed_library
     from vitascope.video.snippets import Snippets
 
@@ -83,9 +79,7 @@ def embed(library: PathLike | None = None, *, run: str | None = None, hop_second
 
 def search(like: tuple[PathLike, float], library: PathLike | None = None, *, run: str | None = None,
            k: int = 10) -> structures.SearchSummary:  # fmt: skip
-    """Find the `k` snippets most like one moment, a video and a time in seconds; its own comes first if it is in the library.
-
-    By default in the library near the video, of its newest run with vectors. `LibraryError`: none. `VideoError`: unreadable."""
+    """Find the `k` snippets most like one moment of a video, by the vectors of a run (`engine.search.search`)."""
     from vitascope.engine.search import search as find
     from vitascope.video.snippets import snippet_at
 
@@ -125,14 +119,22 @@ def show_motion(video: PathLike, at_seconds: float, *, run: PathLike | None = No
     return motion_at(method, os.fspath(video), at_seconds, is_trained=bool(run))
 
 
-def cache_motion(library: PathLike | None = None, *, method: str = "dis-medium", num_workers: int = 2,
-                 progress: bool = False) -> structures.CacheSummary:  # fmt: skip
+def cache_motion(library: PathLike | None = None, *, method: str = "dis-medium", **how: Any) -> structures.CacheSummary:
     """Keep the optical flow of every video of a library, which training on motion then need not compute; resumable."""
-    from vitascope.engine import cache, log
+    from vitascope.engine import cache
     from vitascope.video.grid_flow import cache_flow
 
     with Library(find_library(library)) as lib:
-        return cache.cache_motion(lib, method, cache_flow, num_workers, log.Progress() if progress else None)
+        return cache.cache_motion(lib, method, cache_flow, **how)
+
+
+def index_shots(library: PathLike | None = None, **how: Any) -> structures.CacheSummary:
+    """Find the shots of every video of a library, which contrastive training can then go by; resumable."""
+    from vitascope.engine import cache
+    from vitascope.video import shots
+
+    with Library(find_library(library)) as lib:
+        return cache.index_shots(lib, shots.index_shots, **how)
 
 
 def load_network(weights: PathLike | None = None) -> MaskNetwork:
@@ -142,30 +144,19 @@ def load_network(weights: PathLike | None = None) -> MaskNetwork:
     return load_method(weights).network if weights and os.path.isdir(weights) else load(weights)
 
 
-def segment(
-    video: PathLike, mask: PathLike, out: PathLike, *, at_seconds: float = 0.0, object_id: int | None = None,
-    weights: PathLike | None = None, as_rle: bool = False, fps: float = 25.0, settings: dict[str, Any] | None = None,
-    bf16: bool = False, progress: bool = False) -> structures.SegmentSummary:  # fmt: skip
-    """Follow the objects of one mask through a video, both ways, into the folder `out`; called again, it goes on.
-
-    `video` is a file or a folder of frames shown at `fps`; `mask` a PNG of object ids, true at `at_seconds`; `settings` those
-    of `VideoObjectSession`; `as_rle` writes `masks.json`, not PNG files; `bf16` is faster on some machines, and less exact."""
-    from vitascope.engine import extract, log, predict
+def segment(video: PathLike, mask: PathLike, out: PathLike, *, at_seconds: float = 0.0, object_id: int | None = None,
+            weights: PathLike | None = None, progress: bool = False, **how: Any) -> structures.SegmentSummary:  # fmt: skip
+    """Follow the objects of one mask through a video, both ways, into `out`, or go on; `how` is of `predict_run.Wish`."""
+    from vitascope.engine.predict_run import Wish, segment_run
     from vitascope.methods.stm import fast, session
-    from vitascope.store import cutouts
     from vitascope.video import overlay, source
 
     source.keep_apart(video, mask, out)
-    with source.FrameSource(video, fps) as frames:
-        start, objects = frames.number_at(at_seconds), source.first_masks(mask, frames.size, object_id)
-        network = load_network(weights)
-        how = {"policy": "default", "frame_stride": 1, "short_side": network.short_side(frames.size)} | (settings or {})
-        made_by = f"{Path(weights or 'starter').name} ({extract.hash_of(network)[:12]})"
-        facts, show = {"fps": fps, "first_frame": start, "weights": made_by, **how}, progress and log.Progress() or None
-        asked = cutouts.asked_for(video, mask, objects, as_rle, facts)
-        network, asked["bf16"] = fast.fastest(network, bf16 and (cutouts.asked_before(out) or {}).get("bf16", "auto"))
-        at_work, cutout = (lambda: session.VideoObjectSession(network, **how)), cutouts.Cutout(out, asked)
-        return predict.segment(predict.Job(at_work, frames, start, objects, cutout, overlay, as_rle, show))
+    wish = Wish(video, mask, out, weights, **how)
+    with source.FrameSource(video, wish.fps) as frames:
+        first = frames.number_at(at_seconds), source.first_masks(mask, frames.size, object_id)
+        parts = load_network(weights), fast.fastest, session.VideoObjectSession, overlay
+        return segment_run(wish, frames, first, *parts, progress=progress)
 
 
 def evaluate_davis(data: PathLike, predictions: PathLike | None = None, *, weights: PathLike | None = None,
@@ -198,3 +189,12 @@ def repro(claims: str, out: PathLike, work: PathLike, **how: Any) -> structures.
     from vitascope.video.snippets import spread_clips
 
     return reproduce(claims, Path(out), Path(work), recipes(), METHODS, spread_clips, **how)
+
+
+def evaluate_retrieval(run: PathLike, data: PathLike, gallery: PathLike | None = None, library: PathLike | None = None,
+                       **how: Any) -> Any:  # fmt: skip
+    """Whether the videos nearest to a video are of its class, by a run's features (`evaluation.retrieval_run`)."""
+    from vitascope.evaluation.retrieval_run import evaluate_run
+    from vitascope.video.snippets import spread_clips
+
+    return evaluate_run(load_method, run, data, gallery, library, spread_clips, **how)

@@ -79,6 +79,7 @@ class Record:
         ""  # a still's mask (PNG), a frame folder's masks (folder of PNG), or a video's (NPZ with `masks` [T, H, W])
     )
     motion: str = ""  # file with the video's flow, where a library keeps it
+    shots: str = ""  # file with its shot boundaries and what it looks like, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +292,9 @@ class SegmentSummary:
 
 @dataclass(frozen=True, slots=True)
 class CacheSummary:
-    """What a call of `cache_motion` did: videos `cached` now and `skipped`, having been there, and the space they take.
+    """What a call of `cache_motion` or `index_shots` did: videos done now and those `skipped`, having been there.
 
-    `num_pairs` are the pairs of frames cached now; `cache_bytes` and `video_bytes` are of all videos that have their flow;
+    `num_pairs` are the pairs of frames cached now, or the shot boundaries found; `cache_bytes` and `video_bytes` are of all videos that have their flow;
     `removed` files belonged to no video any more; `problems` are `(path, state, detail)`; `signal` ended it.
     """
 

@@ -140,7 +140,7 @@ def test_the_demo_reports_and_trains_anew_only_when_the_videos_changed(tmp_path)
     assert first["train"]["steps"] == 2 and first["embed"]["embedded"] == 2
     assert (again["train"]["run"], again["embed"]["embedded"]) == (first["train"]["run"], 0)
     page = (tmp_path / "out" / "report.html").read_text()
-    for text in ("a.mp4", "empty", "Training loss", "reconstruction", "Most like", "data:image/"):
+    for text in ("a.mp4", "empty", "Training loss", "tracks of masked tokens", "Most like", "data:image/"):
         assert text in page
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page), "the page needs no other file"
     write_video(tmp_path / "films" / "c.mp4", 2)

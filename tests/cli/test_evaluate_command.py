@@ -70,7 +70,7 @@ def test_people_get_a_table(asked):
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["retrieval", "--data", "d"], "TASK (retrieval) must be one of: davis"),
+        (["tracking", "--data", "d"], "TASK (tracking) must be one of: davis"),
         (["davis"], "give either --ground-truth and --predictions, to score, or --data"),
         (["davis", "--ground-truth", "a", "--predictions", "b", "--data", "d"], "give either --ground-truth"),
         (["davis", "--ground-truth", "a"], "--ground-truth needs --predictions as well"),

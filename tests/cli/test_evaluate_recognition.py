@@ -76,8 +76,8 @@ def test_people_get_the_figures_the_classes_and_the_protocol(asked):
             ["recognition", "--run", "r", "--data", "d", "--year", "2017"],
             "--year goes with davis, not with recognition",
         ),
-        (["davis", "--data", "d", "--run", "r"], "--run goes with recognition, not with davis"),
-        (["retrieval", "--data", "d"], "TASK (retrieval) must be one of: davis, recognition"),
+        (["davis", "--data", "d", "--run", "r"], "--run goes with recognition and retrieval, not with davis"),
+        (["tracking", "--data", "d"], "TASK (tracking) must be one of: davis, recognition, retrieval"),
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(asked, words, told):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cache_toy import compute, fill, is_whole
 
-from vitascope.engine.cache import cache_motion
+from vitascope.engine.cache import cache_motion, index_shots, shots_of
 from vitascope.store.atomic import WriteError
 from vitascope.store.library import Library
 
@@ -198,3 +198,22 @@ def test_the_flow_of_real_videos_is_kept_by_worker_processes(tmp_path):
         for shift, path in enumerate(paths, 1):
             flow = GridFlow.open(library.motion.files("dis-medium")[path]).read(0, 11)
             assert abs(np.median(flow[..., 0]) - shift) < 0.2 and abs(np.median(flow[..., 1])) < 0.1
+
+
+def compute_shots(video, path, *, index):
+    return compute(video, path, method="dis-medium", index=index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_shots_are_kept_in_the_same_way_beside_flow(library, tmp_path, num_workers):
+    paths = fill(library, tmp_path, ["one", "gap", "broken"])
+    shown = []
+    result = index_shots(library, compute_shots, num_workers=num_workers, progress=shown.append)
+    assert (result.cached, result.skipped, result.num_pairs) == (2, 0, 6)
+    details = {path: detail for path, _, detail in result.problems}
+    assert details[paths[1]] == "1 gaps (0.5 to 1.2 s); the rest is indexed" and paths[2] in details
+    assert {status.stage for status in shown} == {"index"}
+    assert shots_of(library).keys() == set(paths[:2]) and all(is_whole(file) for file in shots_of(library).values())
+    assert library.motion.files("dis-medium") == {}
+    again = index_shots(library, compute_shots, num_workers=num_workers)
+    assert (again.cached, again.skipped) == (0, 2)

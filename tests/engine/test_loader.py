@@ -51,10 +51,16 @@ def test_forking_is_for_the_cpu_only():
 
 
 def test_a_batch_is_cut_into_parts_with_their_sizes():
-    parts = split({"x": torch.arange(5)}, 5, 2)
+    parts = split({"x": torch.arange(5)}, 5, 2, most=5)
     assert [size for size, _ in parts] == [2, 2, 1]
     assert torch.equal(torch.cat([part["x"] for _, part in parts]), torch.arange(5))
-    assert split(None, 0, 2) == [(0, None)]
+
+
+def test_processes_with_fewer_samples_have_as_many_parts_without_any():
+    assert split(None, 0, 2, most=3) == [(0, None), (0, None)]
+    parts = split({"x": torch.arange(2)}, 2, 2, most=5)
+    assert [size for size, _ in parts] == [2, 0, 0] and parts[1:] == [(0, None)] * 2
+    assert [size for size, _ in split({"x": torch.arange(2)}, 2, None, most=5)] == [2]
 
 
 ORPHANS = """

@@ -52,6 +52,15 @@ def test_the_schedule_equals_the_list_of_the_videomae_family():
     assert np.flatnonzero(rates == peak).tolist() == [warm - 1, warm]  # P12: the peak comes twice
 
 
+def test_the_schedule_gives_the_golden_values_of_hico():
+    optim = Optim(lr=3.6, warmup=5 / 120, warmup_lr=0.001)
+    for steps in (2, 470):  # of an epoch
+        rates = [lr_at(round(epoch * steps), 120 * steps, optim) for epoch in (0, 2.5, 5, 60)]
+        assert rates == pytest.approx([0.001, 1.7928, 3.584601, 1.8], abs=1e-6)
+    assert lr_at(5, 10, Optim(lr=2.0, warmup=1.0, warmup_lr=1.0)) == 0.5  # up to the end of the cosine, which is down
+    assert lr_at(0, 10, Optim(lr=2.0, warmup=0.0, warmup_lr=0.001)) == 2.0
+
+
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("total", [1, 2, 3, 10])
 def test_short_schedules_stay_between_0_and_the_peak(total, warmup):
@@ -138,6 +147,29 @@ def test_lars_moves_a_weight_that_is_zero():
     weight.grad = torch.ones(2)
     LARS([weight], lr=0.5).step()
     assert weight.tolist() == [-0.5, -0.5]
+
+
+def test_lars_leaves_a_weight_that_is_zero_where_the_release_of_hico_does():
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.ones(2)
+    optimizer = LARS([weight], lr=0.5, weight_decay=1e-6, nesterov=True, frees_zeros=False)
+    for _ in range(3):
+        optimizer.step()
+    assert weight.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd"])
+def test_a_stage_can_ask_for_nesterovs_momentum(name):
+    moves = {}
+    for nesterov in (False, True):
+        method = Layered()
+        optim = Optim(name=name, betas=(0.9, 0.999), weight_decay=0, nesterov=nesterov)
+        optimizer = make_optimizer(method, ["head.weight"], optim)
+        before = method.head.weight.detach().clone()
+        method.head.weight.grad = torch.ones(2, 2)
+        optimizer.step()
+        moves[nesterov] = (before - method.head.weight.detach()) / (before.norm() if name == "lars" else 1)
+    torch.testing.assert_close(moves[True], 1.9 * moves[False])  # the first step: change + 0.9 * change
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "lars", "sgd"])

@@ -182,6 +182,17 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path, changes, message):
         run_toy(tmp_path, **{"config": ToyConfig(), **changes})
 
 
+def test_a_run_from_before_a_field_existed_goes_on_with_its_default(tmp_path):
+    run_toy(tmp_path, ToyConfig(), max_steps=2)
+    path = folders(tmp_path)[0] / "config.json"
+    about = json.loads(path.read_text())
+    del about["config"]["dropout"]
+    path.write_text(json.dumps(about))
+    with pytest.raises(CheckpointError, match=r"config.dropout of the run in .* is 0.3, here it is 0.5"):
+        run_toy(tmp_path, ToyConfig(dropout=0.5))
+    assert run_toy(tmp_path, ToyConfig()).step == 8
+
+
 def test_how_a_run_is_carried_out_may_change_on_resume(tmp_path):
     run_toy(tmp_path, ToyConfig(), max_steps=2)
     assert run_toy(tmp_path, ToyConfig(), num_workers=1, keep_last=1, save_every_steps=1).step == 8

@@ -1,5 +1,6 @@
 """Training as a run of a library: what it advises when steps wait for data."""
 
+import os
 import time
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import vitascope.engine.train_run as train_run_module
 from vitascope.cli.train import lines
 from vitascope.engine.log import read_timing, share_waited
 from vitascope.engine.settings import TrainSettings
-from vitascope.engine.train_run import advice_on_waiting, train_run
+from vitascope.engine.train_run import advice_on_waiting, train_run, with_shots
 from vitascope.methods.base import Optim, Stage
 from vitascope.store.library import Library
 from vitascope.structures import Record
@@ -106,3 +107,16 @@ def test_advice_leaves_out_what_is_done_already(library, monkeypatch):
     assert "after `vitascope scan`, `vitascope cache" in advice(library)[0]
     monkeypatch.setattr(library.catalogue, "counts", lambda: {"done": 2, "damaged": 0})
     assert "scan" not in advice(library)[0]
+
+
+def test_records_get_the_shots_that_the_library_keeps_where_the_configuration_goes_by_them(library, monkeypatch):
+    class Guided(ToyConfig):
+        content: str = "cuts"
+
+    records = {"train": [Record("a.mp4"), Record("b.mp4")]}
+    assert with_shots(records, ToyConfig(), library) == records
+    assert with_shots(records, Guided(content="off"), library) == records
+    with pytest.raises(ValueError, match=r"content \(cuts\) goes by the shots.*run .*vitascope index shots --library"):
+        with_shots(records, Guided(), library)
+    monkeypatch.setattr(train_run_module, "shots_of", lambda library: {os.path.abspath("b.mp4"): "b.npz"})
+    assert [record.shots for record in with_shots(records, Guided(), library)["train"]] == ["", "b.npz"]

@@ -15,7 +15,7 @@ from vitascope.methods.base import Draw, Frozen, Method, Stage
 from vitascope.structures import Figure, Record
 from vitascope.video.writer import VideoWriter, write_mask_png
 
-OVERFIT_STEPS = 150
+OVERFIT_STEPS = 450
 CLASSES = ("drifts", "drifts fast")
 
 
@@ -129,6 +129,8 @@ def test_a_step_leaves_the_batch_unchanged(tiny, records):
 
 def test_the_loss_is_a_mean_over_samples(tiny, records):
     method = build(tiny)
+    if method.compares_samples:
+        pytest.skip("the loss compares the samples of a batch")
     for stage in method.stages():
         batch = read(method, stage, records)
         whole = method.training_step(batch)["loss"]

@@ -292,7 +292,7 @@ def test_files_of_other_kinds_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="do not exist"):
         load_weights(tmp_path / "none.pth")
     (tmp_path / "weights.onnx").write_bytes(b"")
-    with pytest.raises(ValueError, match="must be a .safetensors, .pth, .pt or .bin file"):
+    with pytest.raises(ValueError, match="must be a .safetensors, .pth, .pyth, .pt, .bin or .tar file"):
         load_weights(tmp_path / "weights.onnx")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(ValueError, match="hold no tensors"):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vitascope.store import index, vectors
-from vitascope.store.index import build_index, open_index, unit
+from vitascope.store.index import build_index, open_index
+from vitascope.store.neighbours import unit
 from vitascope.store.schema import LibraryError
 from vitascope.structures import Record
 

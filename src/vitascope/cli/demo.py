@@ -22,7 +22,7 @@ from vitascope.store.library import Library
 from vitascope.store.reports import write_report
 from vitascope.structures import Curve, Figure, Report, Table
 
-RECIPE = "videomae-tiny"
+RECIPE = "mme-tiny"
 MOMENTS_SHOWN = 5
 HITS_SHOWN = 5
 
@@ -147,8 +147,8 @@ def library_table(scanned, entries) -> Table:
 
 
 def loss_curve(trained) -> Curve:
-    caption = "Squared error of the normalised pixels of the masked patches; predicting each patch's mean gives 1."
-    return Curve("Training loss", "step", (("masked pixels", trained.curve),), caption)
+    caption = "Error of what is said of hidden places: where their points go, and what they look like. Knowing nothing gives 1."
+    return Curve("Training loss", "step", (("masked motion", trained.curve),), caption)
 
 
 def neighbours(library: Path, run: str, paths: list[str]) -> list[Figure]:

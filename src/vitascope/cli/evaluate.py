@@ -1,6 +1,7 @@
 """Score results against the truth of a data set, or make the results first.
 
-TASK davis: J and F of cut-out objects. TASK recognition: how well a run tells the classes of labelled clips.
+TASK davis: J and F of cut-out objects. TASK recognition: how well a run tells the classes of labelled clips. TASK
+retrieval: whether the clips nearest to a clip are of its class.
 
 Example: vitascope evaluate recognition --run RUN --data labelled/
 """
@@ -8,17 +9,18 @@ Example: vitascope evaluate recognition --run RUN --data labelled/
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vitascope.cli import evaluate_recognition as recognition
+from vitascope.cli import evaluate_retrieval as retrieval
 from vitascope.cli.output import emit, printable
 from vitascope.cli.scan import JsonOption
 from vitascope.cli.segment import Policy
 
 DAVIS = ("ground_truth", "predictions", "weights", "policy", "short_side", "year", "split", "davis_compat", "workers")
-TASKS = {"davis": DAVIS, "recognition": recognition.OPTIONS}  # what only the one task takes
+TASKS = {"davis": DAVIS, "recognition": recognition.OPTIONS, "retrieval": retrieval.OPTIONS}  # what not all tasks take
 
 TruthOption = Annotated[
     Path | None, typer.Option("--ground-truth", metavar="DIR", help="davis: the data set, or its folder of masks.")
@@ -31,8 +33,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        help="davis: the data set, to be segmented and then scored. recognition: labelled clips, a folder of class folders "
-        "or a list.",
+        help="davis: the data set, to be segmented and then scored. recognition, retrieval: labelled clips, a folder of "
+        "class folders or a list.",
     ),
 ]
 WeightsOption = Annotated[
@@ -44,7 +46,7 @@ OutOption = Annotated[
     typer.Option(
         "--out",
         metavar="DIR",
-        help="davis: keep the masks here; run again to go on after a stop. recognition: write a report here.",
+        help="davis: keep the masks here; run again to go on after a stop. recognition, retrieval: write a report here.",
     ),
 ]
 PolicyOption = Annotated[Policy, typer.Option(help="davis: what is remembered, as `segment` takes it.")]
@@ -64,7 +66,7 @@ WorkersOption = Annotated[int, typer.Option(min=0, help="davis: processes that s
 
 def command(
     context: typer.Context,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="What is scored: davis or recognition.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help=f"What is scored: {', '.join(TASKS)}.")],
     data: DataOption = None,
     out: OutOption = None,
     ground_truth: TruthOption = None,
@@ -80,45 +82,58 @@ def command(
     library: recognition.RunLibraryOption = None,
     train: recognition.TrainOption = None,
     folds: recognition.FoldsOption = None,
-    clips: recognition.ClipsOption = recognition.CLIPS,
+    clips: recognition.ClipsOption = None,
     device: recognition.DeviceOption = "auto",
+    gallery: retrieval.GalleryOption = None,
+    embedded: retrieval.EmbeddedOption = False,
+    centre: retrieval.CentreOption = retrieval.Centre.none,
+    leave_out: retrieval.LeaveOutOption = retrieval.LeaveOut.file,
     json: JsonOption = False,
 ) -> None:
     check_task(task, context)
     if task == "recognition":
         result = recognition.result(run, data, train, library, num_folds=folds, num_clips=clips, device=device, out=out)
         emit(json, result, lambda: recognition.lines(result, out))
-        return
+    elif task == "retrieval":
+        how = {"embedded": embedded, "centre": centre, "leave_out": leave_out, "num_clips": clips, "device": device}
+        result = retrieval.result(run, data, gallery, library, **how, out=out)
+        emit(json, result, lambda: retrieval.lines(result, out))
+    else:
+        settings = {} if policy is Policy.default else {"policy": policy.value}
+        settings |= {"short_side": short_side} if short_side else {}
+        how = {"year": year, "split": split, "davis_compat": davis_compat, "num_workers": workers}
+        result = davis(
+            {"--ground-truth": ground_truth, "--predictions": predictions}, data, weights, settings, out, how
+        )
+        emit(json, result, lambda: lines(result))
+
+
+def davis(
+    scored: dict[str, Path | None],
+    data: Path | None,
+    weights: Path | None,
+    settings: dict[str, Any],
+    out: Path | None,
+    how: dict[str, Any],
+) -> Any:
+    """Asks the api to score results, or to segment `data` and score that."""
     from vitascope import api
 
-    settings = {} if policy is Policy.default else {"policy": policy.value}
-    settings |= {"short_side": short_side} if short_side else {}
-    how = weights or out or settings or None
-    check({"--ground-truth": ground_truth, "--predictions": predictions}, data, how, year)
-    result = api.evaluate_davis(
-        ground_truth or data,
-        predictions,
-        weights=weights,
-        settings=settings,
-        out=out,
-        year=year,
-        split=split,
-        davis_compat=davis_compat,
-        num_workers=workers,
-        progress=True,
+    check(scored, data, weights or out or settings or None, how["year"])
+    truth, predictions = scored.values()
+    return api.evaluate_davis(
+        truth or data, predictions, weights=weights, settings=settings, out=out, **how, progress=True
     )
-    emit(json, result, lambda: lines(result))
 
 
 def check_task(task: str, context: typer.Context) -> None:
     """Refuses a task that there is not, and an option of another one."""
     if task not in TASKS:
         raise typer.BadParameter(f"TASK ({task}) must be one of: {', '.join(TASKS)}")
-    foreign = {name: other for other, names in TASKS.items() if other != task for name in names}
     for option in context.command.params:
-        source = context.get_parameter_source(option.name)
-        if option.name in foreign and source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"{option.opts[0]} goes with {foreign[option.name]}, not with {task}")
+        source, takers = context.get_parameter_source(option.name), [t for t in TASKS if option.name in TASKS[t]]
+        if takers and task not in takers and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{option.opts[0]} goes with {' and '.join(takers)}, not with {task}")
 
 
 def check(scored: dict[str, Path | None], data: Path | None, how: object, year: str) -> None:

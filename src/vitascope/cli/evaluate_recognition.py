@@ -15,10 +15,12 @@ MOST_CLASSES = 40
 MOST_UNREADABLE = 10
 
 RunOption = Annotated[
-    str | None, typer.Option("--run", help="recognition: the run, by the beginning of its id, or its folder.")
+    str | None,
+    typer.Option("--run", help="recognition, retrieval: the run, by the beginning of its id, or its folder."),
 ]
 RunLibraryOption = Annotated[
-    Path | None, typer.Option("--library", help="recognition: where the run is; by default the only library here.")
+    Path | None,
+    typer.Option("--library", help="recognition, retrieval: where the run is; by default the only library here."),
 ]
 TrainOption = Annotated[
     Path | None,
@@ -37,9 +39,14 @@ FoldsOption = Annotated[
     ),
 ]
 ClipsOption = Annotated[
-    int, typer.Option("--clips", min=1, help="recognition of an encoder: clips that are spread over each record.")
+    int | None,
+    typer.Option(
+        "--clips",
+        min=1,
+        help="recognition of an encoder, retrieval: clips that are spread over each record; by default 4, and 10.",
+    ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="recognition: cpu, cuda or auto.")]
+DeviceOption = Annotated[str, typer.Option(help="recognition, retrieval: cpu, cuda or auto.")]
 
 
 def result(run: str | None, data: Path | None, train: Path | None, library: Path | None, **how: Any) -> Any:
@@ -56,6 +63,7 @@ def result(run: str | None, data: Path | None, train: Path | None, library: Path
         )
     from vitascope import api
 
+    how |= {"num_clips": how["num_clips"] or CLIPS}
     return api.evaluate_recognition(run, data, train, library, **how, progress=True)
 
 

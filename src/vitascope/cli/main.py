@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from vitascope.cli import cache, demo, embed, evaluate, repro, runs, scan, search, segment, show, train
+from vitascope.cli import cache, demo, embed, evaluate, index, repro, runs, scan, search, segment, show, train
 
 app = typer.Typer(
     name="vitascope",
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (scan, cache, train, embed, search, segment, evaluate, show, repro, runs, demo):
+for verb in (scan, cache, index, train, embed, search, segment, evaluate, show, repro, runs, demo):
     app.command(verb.__name__.rpartition(".")[2], help=verb.__doc__)(verb.command)
 
 

@@ -21,7 +21,7 @@ def command(library: LibraryOption = None, json: JsonOption = False) -> None:
 
 def lines(result) -> list[str]:
     if not result:
-        return ["no runs yet", "next: vitascope train videomae-tiny --data DIR"]
+        return ["no runs yet", "next: vitascope train mme-tiny --data DIR"]
     text = [f"{'run':36} {'recipe':16} {'state':12} {'started (UTC)':20} metrics"]
     for run in result:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in run.metrics.items())

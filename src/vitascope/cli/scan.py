@@ -45,5 +45,5 @@ def lines(result) -> list[str]:
             f"  {result.variable_rate} with a variable frame rate; times are true presentation times throughout"
         )
     text.append(f"library: {result.library}")
-    text.append(f"next: vitascope train videomae-tiny --data {result.data} --library {result.library}")
+    text.append(f"next: vitascope train mme-tiny --data {result.data} --library {result.library}")
     return text

@@ -5,7 +5,7 @@ A recipe of several stages may take a data set for each: --data stills=pictures/
 A classifier (finetune, probe) learns from labelled clips: a list with labels, or a folder with a folder for each class;
 --init gives it the encoder that another run has pre-trained, which then sets its size.
 
-Example: vitascope train videomae-tiny --data recordings/ --set mask_ratio=0.75 --set optim.lr=3e-4
+Example: vitascope train mme-tiny --data recordings/ --set mask_ratio=0.75 --set optim.lr=3e-4
 
 Example: vitascope train finetune-tiny --data labelled/ --init RUN --library recordings.vitascope
 """
@@ -23,7 +23,7 @@ from vitascope.cli.scan import JsonOption, LibraryOption
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, e.g. videomae-tiny.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, e.g. mme-tiny.")],
     data: Annotated[
         list[str],
         typer.Option("--data", metavar="[NAME=]DIR", help="Folder, or CSV, JSONL or TXT list; of data set NAME."),

@@ -1,4 +1,4 @@
-"""The caching loop: the flow of every video of a library is computed once, in worker processes, and kept."""
+"""The caching loop: flow, or shots, of every video of a library are found once, in worker processes, and kept."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vitascope.engine.log import Status
+from vitascope.engine.log import Progress, Status
 from vitascope.engine.pool import Failure, run_isolated
 from vitascope.engine.signals import Interrupted, Signals
 from vitascope.store.atomic import WriteError, writing
 from vitascope.store.catalogue import Entry, is_as_scanned
+from vitascope.store.kept import KeptFiles
 from vitascope.store.library import Library
 from vitascope.structures import CacheSummary, Gap, VideoError
 
-# (video, path to write, method=..., index=...) -> number of pairs of frames, and the gaps met
+SHOTS = "thumbnails"  # how shots are found, which names the folder of their files
+DONE = {"cache": "cached", "index": "indexed"}  # what a stage of progress is called when over
+
+# (video, path to write, index=...) -> number of what was found, and the gaps met; for flow also method=...
 Compute = Callable[..., tuple[int, tuple[Gap, ...]]]
-Progress = Callable[[Status], Any] | None
+Show = Callable[[Status], Any] | bool | None
 
 
 class Job(NamedTuple):
@@ -38,7 +42,7 @@ def cache_motion(
     method: str,
     compute: Compute,
     num_workers: int = 2,
-    progress: Progress = None,
+    progress: Show = None,
 ) -> CacheSummary:
     """Write the flow of every readable video that has none of its present content.
 
@@ -51,30 +55,67 @@ def cache_motion(
         compute: Computes and writes that of one video: a module's function, since other processes call it.
         num_workers: Processes, each with one video at a time; one that kills its process is reported and the rest goes
             on. 0 works in this one.
-        progress: Called after each video.
+        progress: Called after each video; True for a line on standard error.
 
     Raises:
         WriteError: The disk is full or read-only.
     """
-    library.clean()
-    removed = library.motion.remove_stale()
-    library.motion.make_folder(method)
-    work = _Work(library, method)
-    signum = None
-    with Signals(lambda: None) as signals:
-        try:
-            work.run(partial(_cached, compute, method), num_workers, signals, progress)
-        except Interrupted:
-            signals.leave()
-            signum = signals.signum
-    return work.summary(len(removed), signum)
+    kept = _Kept(library, library.motion, method, "cache")
+    return kept.fill(partial(compute, method=method), num_workers, progress)
 
 
-def _cached(compute: Compute, method: str, job: Job) -> Any:
-    """Compute the flow of one video and move it into place; an error that a person can mend is returned."""
+def index_shots(library: Library, compute: Compute, num_workers: int = 2, progress: Show = None) -> CacheSummary:
+    """Write the index of shots of every readable video that has none of its present content, as `cache_motion` does flow.
+
+    Args:
+        library: Where the videos have been scanned.
+        compute: Computes and writes that of one video: a module's function, since other processes call it.
+        num_workers: As in `cache_motion`.
+        progress: As in `cache_motion`.
+
+    Returns:
+        Its `num_pairs` is the number of shot boundaries found now.
+
+    Raises:
+        WriteError: The disk is full or read-only.
+    """
+    return _Kept(library, library.shots, SHOTS, "index").fill(compute, num_workers, progress)
+
+
+def shots_of(library: Library) -> dict[str, str]:
+    """The index of shots of every video that has one, by the video's absolute path."""
+    return library.shots.files(SHOTS)
+
+
+class _Kept(NamedTuple):
+    """What is to be made, and where it is kept."""
+
+    library: Library
+    files: KeptFiles
+    method: str
+    stage: str  # as progress tells it
+
+    def fill(self, compute: Compute, num_workers: int, progress: Show) -> CacheSummary:
+        self.library.clean()
+        removed = self.files.remove_stale()
+        self.files.make_folder(self.method)
+        work = _Work(self)
+        signum = None
+        with Signals(lambda: None) as signals:
+            try:
+                shown = Progress() if progress is True else progress or None
+                work.run(partial(_cached, compute), num_workers, signals, shown)
+            except Interrupted:
+                signals.leave()
+                signum = signals.signum
+        return work.summary(len(removed), signum)
+
+
+def _cached(compute: Compute, job: Job) -> Any:
+    """Compute what is kept of one video and move it into place; an error that a person can mend is returned."""
     try:
         with writing(job.path) as temp:
-            result = compute(job.video, temp, method=method, index=job.index)
+            result = compute(job.video, temp, index=job.index)
             if not is_as_scanned(job.video, job.size, job.mtime_ns):
                 raise ValueError("changed while it was read; scan its folder again")
     except (VideoError, WriteError) as error:
@@ -87,23 +128,23 @@ def _cached(compute: Compute, method: str, job: Job) -> Any:
 class _Work:
     """What is to do and what came of it."""
 
-    def __init__(self, library: Library, method: str) -> None:
-        self.library, self.method = library, method
+    def __init__(self, kept: _Kept) -> None:
+        self.library, self.files, self.method, self.stage = kept
         self.problems: list[tuple[str, str, str]] = []
         self.todo: dict[str, Entry] = {}  # by path
         self.num_cached = self.num_skipped = self.num_pairs = self.num_ended = 0
         self.seconds_ended, self.began = 0.0, time.monotonic()
         contents = set()
-        for entry in library.catalogue.entries():
+        for entry in self.library.catalogue.entries():
             if entry.state == "refused":
                 self.problems.append((entry.path, "refused", f"{entry.reason}: {entry.detail}"))
-            elif entry.content_hash in contents or library.motion.path(entry, method).is_file():
+            elif entry.content_hash in contents or self.files.path(entry, self.method).is_file():
                 self.num_skipped += 1
             else:
                 self.todo[entry.path] = entry
             contents.add(entry.content_hash)  # a copy needs no work of its own
 
-    def run(self, function: Callable[[Job], Any], num_workers: int, signals: Signals, progress: Progress) -> None:
+    def run(self, function: Callable[[Job], Any], num_workers: int, signals: Signals, progress: Show) -> None:
         """Have all jobs done; there is no limit of time: an hour of video takes minutes to hours, by method."""
         self._report(progress)
         with closing(run_isolated(function, self._jobs(), num_workers)) as results:
@@ -113,7 +154,7 @@ class _Work:
                 self._report(progress)
 
     def summary(self, num_removed: int, signum: int | None) -> CacheSummary:
-        files = self.library.motion.files(self.method)
+        files = self.files.files(self.method)
         return CacheSummary(
             library=str(self.library.path),
             method=self.method,
@@ -134,7 +175,7 @@ class _Work:
             if index is None:
                 self._end(entry, "refused", "gone or changed since its scan; scan its folder again")
                 continue
-            yield Job(entry.path, self.library.motion.path(entry, self.method), index, entry.size, entry.mtime_ns)
+            yield Job(entry.path, self.files.path(entry, self.method), index, entry.size, entry.mtime_ns)
 
     def _take(self, job: Job, result: Any) -> None:
         """Note what came of one video, and write down what is wrong with it: a scan looks at a few frames only."""
@@ -155,17 +196,17 @@ class _Work:
             self._end(entry)
             return
         places = ", ".join(f"{gap.start_seconds:.1f} to {gap.end_seconds:.1f} s" for gap in gaps[:5])
-        detail = f"{len(gaps)} gaps ({places}); the rest is cached"
+        detail = f"{len(gaps)} gaps ({places}); the rest is {DONE[self.stage]}"
         self._end(entry, "damaged", detail)
         mark(entry.path, "damaged", "damaged", detail, gaps)
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: Show) -> None:
         """Tell how far it is, in videos; the time left goes by their seconds."""
         if progress is None or not self.todo:
             return
         seconds, total = time.monotonic() - self.began, sum(map(_duration, self.todo.values()))
         left = seconds * (total - self.seconds_ended) / self.seconds_ended if self.seconds_ended else None
-        progress(Status("cache", self.num_ended, len(self.todo), None, left))
+        progress(Status(self.stage, self.num_ended, len(self.todo), None, left))
 
     def _end(self, entry: Entry, state: str = "", detail: str = "") -> None:
         self.num_ended += 1

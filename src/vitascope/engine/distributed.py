@@ -22,6 +22,7 @@ class Share(NamedTuple):
     """A step as all processes see it."""
 
     num_samples: int
+    most_samples: int  # of one process
     read: tuple[int, ...]
     skipped: tuple[Skipped, ...]
     signum: int | None  # of a signal that any process received
@@ -37,8 +38,10 @@ class TrainingStep(nn.Module):
     def forward(self, batch: Batch | None) -> Batch:
         if batch is not None:
             return self.method.training_step(batch)
-        # a process without a sample takes part in the exchange of gradients, with zeros
-        return {"loss": sum(p.sum() * 0 for p in self.method.parameters() if p.requires_grad)}
+        # a process without a sample takes part in the exchange of gradients, with zeros, and in what the method exchanges
+        zero = sum(p.sum() * 0 for p in self.method.parameters() if p.requires_grad)
+        terms = self.method.idle_step() or {"loss": zero}
+        return {**terms, "loss": terms["loss"] + zero}
 
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
@@ -65,12 +68,13 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
 
 def share(accelerator: Accelerator, loaded: Loaded, signum: int | None) -> Share:
     """Tell all processes what each has read, so that they decide alike."""
-    mine = Share(len(loaded.read), loaded.read, loaded.skipped, signum)
+    mine = Share(len(loaded.read), len(loaded.read), loaded.read, loaded.skipped, signum)
     if accelerator.num_processes == 1:
         return mine
     shares = gather_object([mine])
     return Share(
         sum(each.num_samples for each in shares),
+        max(each.num_samples for each in shares),
         tuple(index for each in shares for index in each.read),
         tuple(skipped for each in shares for skipped in each.skipped),
         next((each.signum for each in shares if each.signum is not None), None),

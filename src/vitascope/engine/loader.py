@@ -68,18 +68,23 @@ def collate(samples: Sequence[tuple[int, Batch | Skipped]]) -> Loaded:
     return Loaded(batch, tuple(index for index, _ in read), skipped)
 
 
-def split(batch: Batch | None, count: int, micro_batch: int | None) -> list[tuple[int, Batch | None]]:
-    """Cut a batch into parts of at most `micro_batch` samples, each with its size; one part without samples if None.
+def split(batch: Batch | None, count: int, micro_batch: int | None, most: int) -> list[tuple[int, Batch | None]]:
+    """Cut a batch into parts of at most `micro_batch` samples, each with its size.
+
+    There are as many parts as a batch of `most` samples has, the last ones without samples: processes whose method
+    exchanges something in each part do so equally often.
 
     Example:
-        >>> [(size, part["x"].tolist()) for size, part in split({"x": torch.arange(3)}, 3, 2)]
-        [(2, [0, 1]), (1, [2])]
+        >>> [(size, part and part["x"].tolist()) for size, part in split({"x": torch.arange(3)}, 3, 2, most=5)]
+        [(2, [0, 1]), (1, [2]), (0, None)]
     """
-    if batch is None:
-        return [(0, None)]
-    size = micro_batch or count
-    starts = range(0, count, size)
-    return [(min(size, count - at), {key: value[at : at + size] for key, value in batch.items()}) for at in starts]
+    size = micro_batch or most
+    parts: list[tuple[int, Batch | None]] = []
+    for at in range(0, most, size):
+        taken = min(size, count - at)
+        some = taken > 0
+        parts.append((taken, {key: value[at : at + size] for key, value in batch.items()}) if some else (0, None))
+    return parts
 
 
 @contextmanager

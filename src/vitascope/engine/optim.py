@@ -13,20 +13,28 @@ from vitascope.methods.base import Method, Optim, Stage
 
 
 def lr_at(step: int, total: int, optim: Optim) -> float:
-    """Return the learning rate of a step: linear warm-up from 0, then a cosine to `min_lr`; a pure function of the step.
+    """Return the learning rate of a step: linear warm-up, then a cosine to `min_lr`; a pure function of the step.
 
     The first `round(warmup * total)` steps go evenly from 0 to `lr`, both ends included; the cosine starts at `lr`
-    again and would reach `min_lr` one step after the last (the schedule of the VideoMAE family).
+    again and would reach `min_lr` one step after the last (the schedule of the VideoMAE family). With `warmup_lr` the
+    cosine spans the whole stage, and the warm-up goes from `warmup_lr` to where the cosine then is (that of SlowFast
+    and HiCo).
 
     Example:
         >>> optim = Optim(lr=1.0, warmup=0.3)
         >>> [round(lr_at(step, 10, optim), 3) for step in range(10)]
         [0.0, 0.5, 1.0, 1.0, 0.95, 0.812, 0.611, 0.389, 0.188, 0.05]
     """
+    if optim.warmup_lr is not None:
+        warm, met = optim.warmup * total, _cosine(optim.warmup, optim)
+        return optim.warmup_lr + (met - optim.warmup_lr) * step / warm if step < warm else _cosine(step / total, optim)
     warm = round(optim.warmup * total)
     if step < warm:
         return optim.lr * step / max(1, warm - 1)
-    share = (step - warm) / max(1, total - warm)
+    return _cosine((step - warm) / max(1, total - warm), optim)
+
+
+def _cosine(share: float, optim: Optim) -> float:
     return optim.min_lr + 0.5 * (optim.lr - optim.min_lr) * (1 + math.cos(math.pi * share))
 
 
@@ -82,9 +90,9 @@ def make_optimizer(method: Method, names: Iterable[str], optim: Optim) -> torch.
     """Build the optimiser of a stage; `set_lr` gives it the rate of each step."""
     groups = parameter_groups(method, names, optim)
     if optim.name == "lars":
-        return LARS(groups, lr=optim.lr, momentum=optim.betas[0])
+        return LARS(groups, lr=optim.lr, momentum=optim.betas[0], nesterov=optim.nesterov)
     if optim.name == "sgd":
-        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.betas[0])
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.betas[0], nesterov=optim.nesterov)
     kind = torch.optim.AdamW if optim.name == "adamw" else torch.optim.Adam
     # one kernel for all tensors: 10 ms a step instead of 97 ms for 21 million weights on one core
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for g in groups for p in g["params"])
@@ -103,7 +111,8 @@ class LARS(torch.optim.Optimizer):
     For a tensor `w` with gradient `g`, weight decay `b`, momentum `m`, trust `t`:
     `local = t |w| / (|g| + b |w|)`, `v <- m v + lr local (g + b w)`, `w <- w - v`; with Nesterov's momentum
     `w <- w - m v - lr local (g + b w)`. `local` is 1 if `|w|` or `|g|` is 0, so that a tensor that starts at zero can
-    leave it, and in groups with `adapts=False` (norms and biases), which are then plain SGD with momentum.
+    leave it, and in groups with `adapts=False` (norms and biases), which are then plain SGD with momentum. With
+    `frees_zeros=False` a tensor that is zero stays zero, as in the release of HiCo.
 
     Example:
         >>> w = nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -122,6 +131,7 @@ class LARS(torch.optim.Optimizer):
         trust: float = 1e-3,
         nesterov: bool = False,
         adapts: bool = True,
+        frees_zeros: bool = True,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -130,6 +140,7 @@ class LARS(torch.optim.Optimizer):
             "trust": trust,
             "nesterov": nesterov,
             "adapts": adapts,
+            "frees_zeros": frees_zeros,
         }
         super().__init__(params, defaults)
 
@@ -152,7 +163,8 @@ class LARS(torch.optim.Optimizer):
             size, slope = parameter.norm(), parameter.grad.norm()
             local = group["trust"] * size / (slope + group["weight_decay"] * size)
             # no branch on values: it would wait for the device
-            change *= torch.where((size > 0) & (slope > 0), local, torch.ones_like(size))
+            is_defined = (size > 0) & (slope > 0)
+            change *= torch.where(is_defined, local, float(group["frees_zeros"]))
         change *= group["lr"]
         state = self.state[parameter]
         if "momentum" not in state:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from pydantic import ValidationError
 from torch import nn
 
 from vitascope.engine import checkpoint
@@ -259,8 +260,12 @@ class Run:
         }
 
     def _require_same(self, found: Checkpoint) -> None:
+        config = found.config.get("config", {})
+        with suppress(ValidationError):  # fields that came since the run began have their defaults
+            config = type(self.method.config).model_validate(config).model_dump(mode="json")
         saved = {
             **found.config,
+            "config": config,
             "settings": {name: found.trainer["settings"].get(name) for name in FIXED_SETTINGS},
             "records of data set": found.trainer["data"],
         }

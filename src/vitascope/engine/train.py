@@ -136,15 +136,17 @@ def take_steps(run: Run, span: Span, module: nn.Module, batches: Iterable[Loaded
         everyone = share(run.accelerator, loaded, signals.signum)
         if everyone.signum is not None:
             raise Interrupted(everyone.signum)
-        metrics = gradients(run, span, module, loaded.batch, len(loaded.read), everyone.num_samples)
+        metrics = gradients(run, span, module, loaded.batch, len(loaded.read), everyone)
         with signals.held():
             finish_step(run, span, everyone, metrics, asked, waited)
         run.require_readable(span)
         asked = time.monotonic()
 
 
-def gradients(run: Run, span: Span, module: nn.Module, batch: Batch | None, count: int, total: int) -> dict[str, float]:
-    """Fill the gradients of a step's mean loss over the `total` samples of all processes; nothing if there is none.
+def gradients(
+    run: Run, span: Span, module: nn.Module, batch: Batch | None, count: int, everyone: Share
+) -> dict[str, float]:
+    """Fill the gradients of a step's mean loss over the samples of all processes; nothing if there is none.
 
     Returns:
         Learning rate, gradient norm, number of samples and the mean of each term of the loss.
@@ -152,14 +154,14 @@ def gradients(run: Run, span: Span, module: nn.Module, batch: Batch | None, coun
     Raises:
         NonFiniteLoss: The loss or the gradient is not a number.
     """
-    accelerator, optim, optimizer = run.accelerator, span.stage.optim, run.optimizer
+    accelerator, optim, optimizer, total = run.accelerator, span.stage.optim, run.optimizer, everyone.num_samples
     lr = lr_at(run.step - span.first, span.last - span.first, optim)
     set_lr(optimizer, lr)
     optimizer.zero_grad()
     if not total:
         return {"lr": lr, "samples": 0}
     parts: list[tuple[int, Terms]] = []
-    micro_batches = split(batch, count, run.settings.micro_batch)
+    micro_batches = split(batch, count, run.settings.micro_batch, everyone.most_samples)
     for index, (size, micro) in enumerate(micro_batches):
         # dropout and the like follow from the position, so that no state of a generator has to be saved
         torch.manual_seed(seed_of(run.settings.seed, span.stage.name, run.step, accelerator.process_index, index))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitascope.engine import start
+from vitascope.engine.cache import shots_of
 from vitascope.engine.log import Progress, Status, read_metrics, read_timing, share_waited
 from vitascope.engine.settings import TrainSettings
 from vitascope.engine.train import TrainResult, train
@@ -63,7 +64,7 @@ def train_plan(
     method = start.start(plan.cls, plan.config, records, seed=settings.seed, recipe=plan.default, init=plan.init)
     names = {"name": plan.method, "recipe": plan.recipe, "data": ", ".join(dict.fromkeys(map(str, paths.values())))}
     with Library(library or library_for(root), data_root=root, create=True) as lib:
-        records = with_motion(records, method.config, lib)
+        records = with_shots(with_motion(records, method.config, lib), method.config, lib)
         return train_run(lib, method, records, settings, **names, run=run, progress=Progress() if progress else None)
 
 
@@ -78,6 +79,27 @@ def with_motion(records: dict[str, list[Record]], config: Frozen, library: Libra
         name: [replace(record, motion=kept.get(os.path.abspath(record.path), "")) for record in found]
         for name, found in records.items()
     }
+
+
+def with_shots(records: dict[str, list[Record]], config: Frozen, library: Library) -> dict[str, list[Record]]:
+    """The records with the library's index of their shots, where the configuration goes by it.
+
+    Raises:
+        ValueError: It does, and there is none.
+    """
+    if getattr(config, "content", "off") == "off":
+        return records
+    kept = {os.path.abspath(path): file for path, file in shots_of(library).items()}
+    found = {
+        name: [replace(record, shots=kept.get(os.path.abspath(record.path), "")) for record in some]
+        for name, some in records.items()
+    }
+    if not any(record.shots for some in found.values() for record in some):
+        raise ValueError(
+            f"content ({config.content}) goes by the shots of the videos, and {library.path} has no index of them; "
+            f"run `vitascope scan` and then `vitascope index shots --library {library.path}`"
+        )
+    return found
 
 
 def train_run(

@@ -24,14 +24,14 @@ class Frozen(BaseModel):  # base of every configuration: immutable, and an unkno
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Optim(Frozen):
-    """How the weights of a stage learn. Learning rates are the ones used, not per 256 samples."""
-
+class Optim(Frozen):  # how the weights of a stage learn; learning rates are the ones used, not per 256 samples
     name: Literal["adamw", "adam", "lars", "sgd"] = Field("adamw", description="Optimiser.")
     lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
     min_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the cosine.")
     warmup: float = Field(0.05, ge=0, le=1, description="Share of the stage that warms up linearly from 0.")
+    warmup_lr: float | None = Field(None, ge=0, description="Warm up from here to a cosine that spans the whole stage.")
     betas: tuple[float, float] = Field((0.9, 0.95), description="Adam's betas; the first is LARS's and SGD's momentum.")
+    nesterov: bool = Field(False, description="Nesterov's momentum, for LARS and SGD.")
     eps: float = Field(1e-8, gt=0, description="Adam's epsilon.")
     weight_decay: float = Field(0.05, ge=0, description="Weight decay; none on biases, norms and other 1-D parameters.")
     layer_decay: float = Field(1.0, gt=0, le=1, description="Factor on the learning rate per layer below the head.")
@@ -54,12 +54,11 @@ class Snippet(Frozen):  # the clip that a method's encoder takes
     size: int = Field(gt=0, description="Height and width, in pixels.")
 
 
-class Method(nn.Module, ABC):
-    """A published method: built as `cls(config)`, which it keeps as `self.config`."""
-
+class Method(nn.Module, ABC):  # a published method: built as `cls(config)`, which it keeps as `self.config`
     config: Frozen
     snippet: Snippet
     recipes: dict = {}  # name -> function that returns a config: a row of the paper's table each
+    compares_samples = False  # whether the loss is about a batch as a whole, and no mean over samples
     no_decay: tuple[str, ...] = ()  # names of the parameters free of weight decay, besides the 1-D ones
 
     @abstractmethod
@@ -70,6 +69,7 @@ class Method(nn.Module, ABC):
     def training_step(self, batch: Batch) -> Batch: ...  # scalars by name; "loss" is a mean over samples
     @abstractmethod
     def features(self, clips: Tensor) -> Tensor: ...  # uint8 [B, T, C, H, W], any H and W -> float32 [B, D]
+    def idle_step(self) -> Batch | None: ...  # instead, where no sample could be read: its part in what processes share
     def predict(self, record: Record) -> Labels | Segments | Masks:
         raise TypeError(f"{type(self).__name__} does not predict; use its features, or a method that predicts")
 

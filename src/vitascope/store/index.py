@@ -20,6 +20,7 @@ import numpy as np
 from vitascope.store.atomic import WriteError, replace_dir, temp_name
 from vitascope.store.catalogue import content_hash
 from vitascope.store.features import Part
+from vitascope.store.neighbours import top, unit
 from vitascope.store.schema import LibraryError
 
 Read = Callable[[Part], tuple[np.ndarray, np.ndarray]]
@@ -56,20 +57,6 @@ class Index:
 
         num_probed = min(self.lists.nlist, self.num_probed * effort)
         return self.lists.search(queries, count, params=faiss.SearchParametersIVF(nprobe=num_probed))
-
-
-def unit(values: np.ndarray) -> np.ndarray:
-    """Return rows `[N, D]` as float32 of unit length; a row of zeros stays zeros.
-
-    Example:
-        >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
-    values = values.astype(np.float32)
-    length = np.sqrt(np.einsum("nd,nd->n", values, values))
-    length[length == 0] = 1
-    values /= length[:, None]
-    return values
 
 
 def build_index(folder: Path, parts: list[Part], read: Read, seed: int = 0) -> None:
@@ -171,10 +158,10 @@ class _Exact:
         scores = self.queries @ values.T  # [Q, N]
         inside = np.flatnonzero((self.own_rows >= first_row) & (self.own_rows < first_row + len(values)))
         scores[inside, self.own_rows[inside] - first_row] = -np.inf
-        best = np.argpartition(-scores, min(RECALL_AT, len(values)) - 1, axis=1)[:, :RECALL_AT]
+        best = top(scores, RECALL_AT)
         scores = np.concatenate([self.scores, np.take_along_axis(scores, best, 1)], 1)
         rows = np.concatenate([self.rows, best + first_row], 1)
-        order = np.argsort(-scores, axis=1)[:, :RECALL_AT]
+        order = top(scores, RECALL_AT)
         self.scores, self.rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
 

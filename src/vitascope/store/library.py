@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from vitascope.store.atomic import WriteError, remove_stray
 from vitascope.store.catalogue import Catalogue
 from vitascope.store.features import FeatureStore
+from vitascope.store.kept import KeptFiles
 from vitascope.store.locate import find_library
-from vitascope.store.motion import MotionStore
 from vitascope.store.runs import Runs
 from vitascope.store.schema import Database, LibraryError
 from vitascope.store.vectors import Vectors
@@ -20,11 +20,11 @@ from vitascope.structures import SearchSummary
 if TYPE_CHECKING:
     import numpy as np
 
-FOLDERS = ("features", "motion", "runs", "index", "reports")
+FOLDERS = ("features", "motion", "shots", "runs", "index", "reports")
 
 
 class Library:
-    """A folder with `library.sqlite`, `features/`, `runs/`, `reports/`, and `motion/` and `index/`, which may be removed.
+    """A folder with `library.sqlite`, `features/`, `runs/`, `reports/`, and `motion/`, `shots/` and `index/`, which may be removed.
 
     Any number of processes may have it open. What was committed is there after `kill -9`.
 
@@ -57,7 +57,8 @@ class Library:
         self.data_root = self._root(data_root)
         self.catalogue = Catalogue(self._database, str(self.data_root))
         self.features = FeatureStore(self._database, self.path / "features", self.catalogue)
-        self.motion = MotionStore(self.path / "motion", self.catalogue)
+        self.motion = KeptFiles(self.path / "motion", self.catalogue, ".flow")
+        self.shots = KeptFiles(self.path / "shots", self.catalogue, ".npz")
         self.runs = Runs(self._database, self.path / "runs")
         self.reports = self.path / "reports"
 
@@ -111,7 +112,8 @@ class Library:
     def clean(self) -> list[Path]:
         """Remove what killed processes left half-written; nothing that was committed is touched."""
         folders = [self.path / name for name in FOLDERS]
-        folders += [folder for folder in (self.path / "features").iterdir() if folder.is_dir()] + self.motion.folders()
+        folders += [folder for folder in (self.path / "features").iterdir() if folder.is_dir()]
+        folders += self.motion.folders() + self.shots.folders()
         return [stray for folder in folders for stray in remove_stray(folder)]
 
     def close(self) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from vitascope.store.catalogue import Catalogue
 from vitascope.store.features import FeatureStore, Part, checked_model_id
-from vitascope.store.index import build_index, check_widths, open_index, unit
+from vitascope.store.index import build_index, check_widths, open_index
+from vitascope.store.neighbours import Exact, top, unit
 from vitascope.store.schema import LibraryError
 from vitascope.structures import Hit, Record
 
@@ -95,7 +96,8 @@ class Vectors:
 
     def _search_one(self, query: np.ndarray, k: int, exclude: Sequence[Record], apart: float | None) -> list[Hit]:
         taken = [self._stretch(record) for record in exclude]
-        scores = self._values @ query  # [N]
+        # one by one: a product of many queries rounds otherwise than that of one
+        scores = next(cosines for _, cosines in self._exact.cosines(query[None]))[0]  # [N]
         count, effort = (k if apart is None and not taken else 4 * k + 16), 1
         while True:
             ranked, num_candidates = self._candidates(query, scores, count, effort)
@@ -109,7 +111,7 @@ class Vectors:
     ) -> tuple[list[tuple[float, int, float, float]], int]:
         """Return `(score, file id, start, end)` of the best `count`, best first, and how many were looked for."""
         count = min(count, len(self))
-        rows = np.argpartition(-scores, count - 1)[:count] if count < len(scores) else np.arange(len(scores))
+        rows = top(scores[None], count)[0]
         found = [(scores[rows], self._file_ids[rows], self._times[rows])]
         if self._index is not None:
             near_scores, near = (array[0] for array in self._index.search(query[None], count, effort))
@@ -118,7 +120,7 @@ class Vectors:
             near = near[keep]
             found.append((near_scores[keep], self._index.file_ids[near], self._index.times[near]))
         scores, file_ids, times = (np.concatenate(arrays) for arrays in zip(*found))
-        order = np.argsort(-scores, kind="stable")[:count]
+        order = top(scores[None], count)[0]
         stretches = times[order].tolist()
         ranked = [(s, f, *t) for s, f, t in zip(scores[order].tolist(), file_ids[order].tolist(), stretches)]
         return ranked, count
@@ -173,8 +175,8 @@ class Vectors:
     def _load(self, parts: list[Part]) -> None:
         """Read the vectors that are compared exactly into memory."""
         loaded = [self._features.read(self.model_id, part) for part in parts]
-        empty = np.zeros((0, self.width), np.float32)
-        self._values = np.concatenate([empty, *(unit(values) for values, _ in loaded)])
+        empty = np.zeros((0, self.width), np.float16)
+        self._exact = Exact(np.concatenate([empty, *(values for values, _ in loaded)]))
         self._times = np.concatenate([np.zeros((0, 2)), *(times for _, times in loaded)])
         counts = [part.num_snippets for part in parts]
         self._file_ids = np.repeat(np.array([part.file_id for part in parts], np.int64), counts)

@@ -97,8 +97,19 @@ def find_cuts(video: str | os.PathLike[str] | VideoReader) -> Cuts:
     if not isinstance(video, VideoReader):
         with VideoReader(video) as reader:
             return find_cuts(reader)
-    pictures = ((seconds, picture.numpy()) for seconds, picture in video.iterate(size=THUMBNAIL))
-    return _join(_pieces(pictures), video.index.fps)
+    return cuts_among(
+        ((seconds, picture.numpy()) for seconds, picture in video.iterate(size=THUMBNAIL)), video.index.fps
+    )
+
+
+def cuts_among(thumbnails: Iterator[tuple[float, np.ndarray]], fps: float) -> Cuts:
+    """Finds the shot boundaries among pictures that come one after the other, each is taken once.
+
+    Args:
+        thumbnails: Time and picture, uint8 RGB `[C, 36, 64]`, in order of time.
+        fps: Pictures per second, about.
+    """
+    return _join(_pieces(thumbnails), fps)
 
 
 def cuts_of(frames: Any, times_seconds: Any) -> Cuts:

@@ -22,6 +22,7 @@ from vitascope.video.probe import VideoInfo
 
 _SEEK_COST_FRAMES = 4  # about what a seek costs, in frames decoded
 _MAX_HELD = 32  # frames held back until the packets before theirs have come out; no codec reorders more than 16
+_SKIPPED_IN = {"mov", "matroska"}  # containers whose packets are whole frames: fields of one cannot be told apart there
 _LATE_STARTS = 2  # seeks one key frame earlier, when decoding starts later than the key frame promised
 _NOT_YET = 1 << 62
 
@@ -74,23 +75,32 @@ class Decoder:
         self._opened, self._index = opened, index
         self.missing: set[int] = set()
         self._at: int | None = None  # the last position given out; None: nowhere yet
+        self._wanted: frozenset[int] | None = None
+        self._skipped: set[int] = set()  # went in as not wanted; without a picture if nothing refers to them
+        self._may_skip = self._skips()
 
-    def frame_at(self, position: int) -> av.VideoFrame | None:
-        """The intact frame at a position, or None where damage has reached it."""
+    def frame_at(self, position: int, wanted: frozenset[int] | None = None) -> av.VideoFrame | None:
+        """The intact frame at a position, or None where damage has reached it.
+
+        Args:
+            position: Of the frame.
+            wanted: All positions that will be asked for now; others, to which no frame refers, are then not decoded.
+        """
         if position in self.missing:
             return None
+        self._wanted = wanted
         if self._must_jump(position):
             self._jump(position)
         while (found := self._peek()) is not None and found[0] <= position:
             self._ready.popleft()
-            self.missing.update(range(self._at + 1, found[0]))
+            self._miss(range(self._at + 1, found[0]))
             self._at = found[0]
             if found[1] is None:
                 self.missing.add(found[0])
             if found[0] == position:
                 return found[1]
         # Nothing came out in its place: a player would go on showing another frame.
-        self.missing.update(range(self._at + 1, position + 1))
+        self._miss(range(self._at + 1, position + 1))
         self._at = position
         return None
 
@@ -100,8 +110,25 @@ class Decoder:
         self._packets = iter(())
         self._ready = self._held = deque()
 
+    def _miss(self, positions: range) -> None:
+        self.missing.update(position for position in positions if position not in self._skipped)
+
+    def _skips(self) -> bool:
+        kind = self._opened.container.format.name.split(",")[0]
+        return kind in _SKIPPED_IN and self._index.stamps is None and not self._index.is_counted
+
+    def _skip(self, position: int, is_key: bool) -> None:
+        """Tells the decoder whether the packet to come is worth decoding for its own sake."""
+        is_unwanted = self._wanted is not None and position >= 0 and position not in self._wanted and not is_key
+        skip = is_unwanted and self._may_skip
+        if skip:
+            self._skipped.add(position)
+        if skip != self._is_skipping:
+            self._is_skipping = skip
+            self._opened.stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+
     def _must_jump(self, position: int) -> bool:
-        if self._at is None or position <= self._at:
+        if self._at is None or position <= self._at or position in self._skipped:
             return True
         point = self._index.seek_point_before(position)
         if point < 0 or position - self._at <= _SEEK_COST_FRAMES:
@@ -146,7 +173,8 @@ class Decoder:
             int, tuple[int, int]
         ] = {}  # packets in the decoder: number -> position, that of its key frame
         self._damage = _Damage()
-        self._number, self._key, self._counted = 0, -1, 0
+        self._skipped.clear()
+        self._number, self._key, self._counted, self._is_skipping = 0, -1, 0, None
         self._front = self._last_out = valid_from - 1
         self._is_over = False
 
@@ -198,6 +226,7 @@ class Decoder:
         if packet.is_corrupt:
             self._damage.strike(number)
         packet.opaque = number
+        self._skip(position, packet.is_keyframe)
         if position >= 0:
             self._inside[number] = position, self._key
             self._front = max(self._front, position)

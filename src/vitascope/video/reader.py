@@ -100,7 +100,10 @@ class VideoReader:
         wanted = positions_of(self.path, indices, len(self))
         positions, inverse = np.unique(wanted, return_inverse=True)
         frames = np.empty((len(positions), 3, *self._converter.size(size)), np.uint8)
-        is_there = np.array([self._read(position, out) for position, out in zip(positions.tolist(), frames)], bool)
+        asked = frozenset(positions.tolist())
+        is_there = np.array(
+            [self._read(position, out, asked) for position, out in zip(positions.tolist(), frames)], bool
+        )
         gaps = gaps_of(set(positions[~is_there].tolist()), self.index)
         if gaps and missing == "error":
             raise VideoError(self.path, "damaged", _sentence(gaps))
@@ -166,14 +169,14 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, position: int, out: np.ndarray) -> bool:
-        """Fills `out` with the frame at a position; False where it cannot be decoded."""
+    def _read(self, position: int, out: np.ndarray, asked: frozenset[int] | None = None) -> bool:
+        """Fills `out` with the frame at a position, one of those asked for; False where it cannot be decoded."""
         if self._opened is None:
             raise ValueError(f"{self.path}: the reader is closed; open another")
         if self._decoder is None:
             self._decoder = Decoder(self._opened, self.index)
         try:
-            frame = self._decoder.frame_at(position)
+            frame = self._decoder.frame_at(position, asked)
             if frame is None:
                 return False
             self._converter.write(frame, out)

@@ -15,20 +15,18 @@ load as they are.
 
 from __future__ import annotations
 
-import argparse
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitascope.methods.mme.config import MMEConfig, mme_release, videomae
 from vitascope.methods.mme.method import MME
-
-State = dict[str, Tensor]
+from vitascope.nn.loading import LoadReport, State, compare, load_weights
 
 PARTS = ("encoder.patch_embed.", "encoder.blocks.", "encoder.norm.", "encoder_to_decoder.", "mask_token", "decoder.")
 CLASSIFIER = ("fc_norm.", "head.")
@@ -71,62 +69,6 @@ _TO_TRANSFORMERS = (
     (r"\.attn\.v_bias$", ".attention.attention.value.bias"),
     (r"\.attn\.", ".attention.attention."),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """What became of every tensor: names in our naming, sorted."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...] = ()  # the model wants it, the file lacks it
-    unexpected: tuple[str, ...] = ()  # the file has it, the model has no such place
-    mismatched: tuple[str, ...] = ()  # both have it, in different shapes
-    ignored: tuple[str, ...] = ()  # the file has it, outside the parts that were asked for
-
-    def __str__(self) -> str:
-        lines = [f"{len(self.matched)} tensors matched"]
-        for kind in ("missing", "unexpected", "mismatched", "ignored"):
-            names = getattr(self, kind)
-            if names:
-                lines.append(f"{len(names)} {kind}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}")
-        return "; ".join(lines)
-
-
-def load_weights(path: str | Path) -> State:
-    """Read the tensors of a `.safetensors`, `.pth`, `.pt` or `.bin` file, whatever their names.
-
-    The papers' files pickle the command line's `argparse.Namespace` beside the weights; that one class is allowed, and
-    nothing else is unpickled. DeepSpeed's files, which nest the weights under `module`, are read too.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Tensors by their names in the file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is of another kind or holds no tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"weights ({path}) do not exist; give the path of a .safetensors or .pth file")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    if path.suffix not in (".pth", ".pt", ".bin"):
-        raise ValueError(f"weights ({path}) must be a .safetensors, .pth, .pt or .bin file")
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("model", "module", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-    if not tensors:
-        raise ValueError(f"weights ({path}) hold no tensors under 'model', 'module', 'state_dict' or at the top")
-    return tensors
 
 
 def to_ours(state: State) -> State:
@@ -183,15 +125,8 @@ def load_into(model: nn.Module, state: State, parts: tuple[str, ...] = ("",)) ->
     given, wanted = to_ours(state), {k: v for k, v in model.state_dict().items() if k.startswith(parts)}
     if not wanted:
         raise ValueError(f"parts ({parts}) name nothing of the model; its parts are {_top_names(model)}")
-    common = given.keys() & wanted.keys()
-    report = LoadReport(
-        matched=tuple(sorted(k for k in common if given[k].shape == wanted[k].shape)),
-        missing=tuple(sorted(wanted.keys() - given.keys())),
-        unexpected=tuple(sorted(k for k in given if k.startswith(parts) and k not in wanted)),
-        mismatched=tuple(sorted(k for k in common if given[k].shape != wanted[k].shape)),
-        ignored=tuple(sorted(k for k in given if not k.startswith(parts))),
-    )
-    if report.missing or report.unexpected or report.mismatched:
+    report = compare(given, wanted, parts)
+    if not report.fits:
         differs = _differences({k: v for k, v in given.items() if k.startswith(parts)}, wanted)
         raise ValueError(
             f"weights do not fit the model: {report}{differs}; check the sizes, or name the `parts` to load"

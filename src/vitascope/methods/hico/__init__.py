@@ -1,0 +1,1 @@
+"""HiCo, hierarchical consistency on untrimmed video (Qing et al., CVPR 2022), with SimCLR and CVRL beside it."""
