@@ -103,6 +103,10 @@ def test_a_failure_leaves_the_picture_of_before(asked, monkeypatch, fails):
         (["motion", "a.mp4", "--at", "nan"], "--at (nan) must be a time"),
         (["motion", "a.mp4", "--at", "soon"], "--at"),
         (["motion", "a.mp4", "--at", "1", "--run", "r", "--recipe", "mme"], "--run (r) has its recipe already"),
+        (
+            ["motion", "a.mp4", "--at", "1", "--recipe", "stm-small"],
+            "--recipe (stm-small) predicts no motion; take one of: mme,",
+        ),
         (["motion", "a.mp4", "--at", "1", "--library", "lib"], "name the run with --run"),
         (["motion", "a.mp4", "--at", "1", "--out", "a.mp4"], "--out (a.mp4) is the video itself"),
         (["motion", "a.mp4", "--at", "1", "--out", "b.jpg"], "--out (b.jpg) must end in .png"),

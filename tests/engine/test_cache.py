@@ -16,6 +16,7 @@ from cache_toy import compute, fill, is_whole
 from vitascope.engine.cache import cache_motion, index_shots, shots_of
 from vitascope.store.atomic import WriteError
 from vitascope.store.library import Library
+from vitascope.store.schema import LibraryError
 
 
 @pytest.fixture
@@ -217,3 +218,9 @@ def test_shots_are_kept_in_the_same_way_beside_flow(library, tmp_path, num_worke
     assert library.motion.files("dis-medium") == {}
     again = index_shots(library, compute_shots, num_workers=num_workers)
     assert (again.cached, again.skipped) == (0, 2)
+
+
+def test_a_library_without_videos_is_refused_with_the_remedy(tmp_path):
+    told = pytest.raises(LibraryError, match=r"library knows no videos yet; run `vitascope scan DIR --library")
+    with Library(tmp_path / "library", create=True) as empty, told:
+        cache_motion(empty, "dis-medium", compute, num_workers=0)

@@ -102,6 +102,17 @@ def test_advice_is_given_only_where_flow_is_made_and_steps_wait(library):
     assert advice_on_waiting(0.9, ToyConfig(), {"train": good(2)}, library) == ()
 
 
+def test_kept_flow_that_does_not_fit_the_recipe_is_told_however_short_the_waits(library):
+    (library.motion.folder / "dis-medium").mkdir()
+    (sentence,) = advice(library, share=0.0)
+    assert sentence.startswith(
+        "the flow that the library keeps (by dis-medium) was not used: this recipe's flow is farneback"
+    )
+    assert sentence.endswith(f"`vitascope cache motion --library {library.path} --method farneback`")
+    assert not advice(library, share=0.0, needs_flow=False)
+    assert not advice(library, share=0.0, records=[replace(Record("b.mp4"), motion="b.flow")])
+
+
 def test_advice_leaves_out_what_is_done_already(library, monkeypatch):
     assert "memory_mb" not in advice(library, memory_mb=64)[0]
     assert "after `vitascope scan`, `vitascope cache" in advice(library)[0]

@@ -61,6 +61,8 @@ def check(
     what: str, video: Path, at: float, run: str | None, library: Path | None, recipe: str | None, out: Path
 ) -> None:
     """Refuses, in one sentence and before any work, what cannot be drawn or would overwrite the video."""
+    from vitascope import api
+
     problem = None
     if what not in THINGS:
         problem = f"WHAT ({what}) must be one of: {', '.join(THINGS)}"
@@ -71,6 +73,9 @@ def check(
         problem = f"--at ({at}) must be a time in the video, in seconds >= 0"
     elif run is not None and recipe is not None:
         problem = f"--run ({run}) has its recipe already; leave --recipe ({recipe}) out, or --run"
+    elif recipe is not None and recipe in (known := api.recipes()) and known[recipe][0] != "mme":
+        names = ", ".join(name for name, (method, _) in known.items() if method == "mme" and name.startswith("mme"))
+        problem = f"--recipe ({recipe}) predicts no motion; take one of: {names}"
     elif library is not None and run is None:
         problem = f"--library ({printable(str(library))}) says where a run is; name the run with --run"
     elif out.exists() and os.path.samefile(out, video):

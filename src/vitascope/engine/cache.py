@@ -58,6 +58,7 @@ def cache_motion(
         progress: Called after each video; True for a line on standard error.
 
     Raises:
+        LibraryError: The library knows no videos.
         WriteError: The disk is full or read-only.
     """
     kept = _Kept(library, library.motion, method, "cache")
@@ -96,6 +97,7 @@ class _Kept(NamedTuple):
     stage: str  # as progress tells it
 
     def fill(self, compute: Compute, num_workers: int, progress: Show) -> CacheSummary:
+        self.library.require_videos()
         self.library.clean()
         removed = self.files.remove_stale()
         self.files.make_folder(self.method)

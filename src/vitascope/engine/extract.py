@@ -143,6 +143,7 @@ def embed(
         settings: Fields of `ExtractSettings`.
         progress: Whether standard error shows how it goes on.
     """
+    library.require_videos()
     run = library.runs.find(run).id if run else library.finished_run()
     method, how = load(library.runs.find(run).folder), ExtractSettings(**settings)
 

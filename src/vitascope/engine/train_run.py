@@ -141,9 +141,15 @@ def train_run(
 def advice_on_waiting(
     share: float | None, config: Frozen, records: dict[str, list[Record]], library: Library
 ) -> tuple[str, ...]:
-    """What to do about steps that waited for data for a share of their time, where they waited for flow to be made."""
+    """What to do about kept flow that does not fit, and about steps that waited too long for flow to be made."""
     makes_flow = getattr(config, "needs_flow", False)
     has_flow = any(record.motion for found in records.values() for record in found)
+    others = [folder.name for folder in library.motion.folders() if makes_flow and folder.name != config.flow]
+    if others and not has_flow:
+        return (
+            f"the flow that the library keeps (by {', '.join(others)}) was not used: this recipe's flow is {config.flow}; run "
+            f"`vitascope cache motion --library {library.path} --method {config.flow}`",
+        )
     if share is None or share <= LARGEST_WAIT or not makes_flow or has_flow:
         return ()
     scan = "" if any(library.catalogue.counts().values()) else "after `vitascope scan`, "

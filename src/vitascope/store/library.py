@@ -95,6 +95,15 @@ class Library:
             )
         return run.id
 
+    def require_videos(self) -> None:
+        """Refuse to work on no videos.
+
+        Raises:
+            LibraryError: No scan has found any.
+        """
+        if not any(self.catalogue.counts().values()):
+            raise LibraryError(f"{self.path} knows no videos yet; run `vitascope scan DIR --library {self.path}`")
+
     def vector_at(self, model_id: str, path: str | os.PathLike, seconds: float) -> np.ndarray | None:
         """Return the stored vector `[D]` of the snippet that holds a moment, or None if there is none for it."""
         entry = next((entry for entry in self.catalogue.entries() if entry.path == os.path.abspath(path)), None)

@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from vitascope.methods.hico import model as module
+from vitascope.methods.hico.method import HiCo
 from vitascope.methods.hico.model import BACKBONES, HiCoModel, projection_head
 from vitascope.nn.tiny3d import Tiny3D
 from vitascope.nn.vit import VisionTransformer
+from vitascope.structures import Record
 
 
 def count(part: nn.Module) -> int:
@@ -124,3 +126,9 @@ def test_embeddings_are_single_precision_under_autocast():
         out = tiny(6)(torch.rand(4, 4, 3, 32, 32))
     assert out["visual"].dtype == out["topical"].dtype == torch.float32
     torch.testing.assert_close(out["visual"].norm(dim=1), torch.ones(4))
+
+
+def test_one_video_alone_is_refused():
+    method = HiCo(HiCo.recipes["hico-tiny"]())
+    with pytest.raises(ValueError, match="the data hold 1 video; at least 2 are needed"):
+        method.samples(method.stages()[0], [Record("a.mp4"), Record("a.mp4", start_seconds=3.0)])

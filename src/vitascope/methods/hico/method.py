@@ -66,6 +66,10 @@ class HiCo(Method):
         return [Stage(name="pretrain", length=c.length, unit=c.unit, batch_size=c.batch_size, optim=c.optim)]
 
     def samples(self, stage: Stage, records: list[Record]) -> Dataset:
+        if len({record.path for record in records}) < 2:
+            raise ValueError(
+                "the data hold 1 video; at least 2 are needed, since clips are compared with other videos'"
+            )
         c, j = self.config, self.config.colour_jitter
         sampling = Sampling(c.clip_seconds, (0.0, c.delta_seconds), c.topic_min_gap_seconds, c.sampling)
         augment = Augment(c.crop_area, (j, j, j, j / 4), c.colour_probability, c.grey_probability, c.flip / 2)
