@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +39,9 @@ def _own_group(world: dist.ProcessGroup) -> dist.ProcessGroup:
     # DDP exchanges gradients in the same backward pass. In a process without samples it does so in another order, and
     # operations of one group must come in the same order everywhere.
     return dist.new_group()
+
+
+atexit.register(_own_group.cache_clear)  # a group that outlives the interpreter aborts the process
 
 
 class _Gather(torch.autograd.Function):
