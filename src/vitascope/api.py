@@ -183,12 +183,12 @@ def evaluate_recognition(run: PathLike, data: PathLike, train: PathLike | None =
 
 
 def repro(claims: str, out: PathLike, work: PathLike, **how: Any) -> structures.ClaimsSummary:
-    """Measure the claims `mme-motion` or `mme-shuffle`; write their page to `out` (`evaluation.motion_claims.reproduce`)."""
-    from vitascope.evaluation.motion_claims import reproduce
+    """Measure what is claimed of a method, and write the page to `out` (`evaluation.reproduce.reproduce`)."""
+    from vitascope.evaluation.reproduce import reproduce
     from vitascope.methods import METHODS
-    from vitascope.video.snippets import spread_clips
+    from vitascope.video import shots, snippets
 
-    return reproduce(claims, Path(out), Path(work), recipes(), METHODS, spread_clips, **how)
+    return reproduce(claims, Path(out), Path(work), recipes(), METHODS, snippets.spread_clips, shots.index_shots, **how)
 
 
 def evaluate_retrieval(run: PathLike, data: PathLike, gallery: PathLike | None = None, library: PathLike | None = None,

@@ -80,9 +80,9 @@ def test_a_very_deep_nesting_is_walked(tmp_path):
 
 def test_a_folder_that_is_none_is_an_error(tmp_path):
     touch(tmp_path, "a.mp4")
-    for path in (tmp_path / "a.mp4", tmp_path / "absent"):
-        with pytest.raises(ValueError, match="must be a folder"):
-            find_videos(path)
+    for name, told in (("a.mp4", "must be a folder"), ("absent", "does not exist; give the folder")):
+        with pytest.raises(ValueError, match=rf"{name}\) {told}"):
+            find_videos(tmp_path / name)
 
 
 def test_the_class_is_the_first_folder(tmp_path):
@@ -283,9 +283,16 @@ def test_load_records_picks_the_reader_by_what_the_path_is(tmp_path):
     for name, text in lists.items():
         assert load_records(written(tmp_path, name, text))[0].labels == ("jump",), name
     assert load_records(tmp_path / "clips")[0].labels == ()
-    for wrong in ("absent.csv", "clips/jump/a.mp4"):
-        with pytest.raises(ValueError, match=r"must be a folder, or a list that ends in \.csv, \.jsonl or \.txt"):
-            load_records(tmp_path / wrong)
+    for wrong, told in (
+        ("absent.csv", "does not exist; give"),
+        ("absent", "does not exist"),
+        ("clips/jump/a.mp4", "must be"),
+    ):
+        for load in (load_records, load_labelled):
+            with pytest.raises(
+                ValueError, match=rf"{wrong} {told}.* a folder, or a list that ends in \.csv, \.jsonl or"
+            ):
+                load(tmp_path / wrong)
 
 
 def test_a_list_keeps_the_videos_that_are_missing(tmp_path):

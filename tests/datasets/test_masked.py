@@ -32,8 +32,10 @@ def test_a_folder_without_masks_is_an_error_that_says_what_is_expected(tmp_path)
         find_stills(tmp_path)
     with pytest.raises(ValueError, match=r"no video with masks.*Annotations/SEQ"):
         find_masked_videos(tmp_path)
-    with pytest.raises(ValueError, match="must be a folder"):
+    with pytest.raises(ValueError, match="nowhere does not exist; give a folder of images or videos with masks"):
         find_stills(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"v\.mp4 is no folder; give a folder"):
+        find_masked_videos(tmp_path / "v.mp4")
 
 
 def test_a_world_is_read_as_videos_with_masks(tmp_path):

@@ -1,5 +1,7 @@
 """Overrides by dotted names."""
 
+from typing import Literal
+
 import pytest
 from pydantic import Field, model_validator
 
@@ -39,6 +41,9 @@ class Recipe(Frozen):
         ("note=a = b", lambda c: c.note, "a = b"),
         ("encoder.title=12", lambda c: c.encoder.title, "12"),
         ('names=["a", "b"]', lambda c: c.names, ("a", "b")),
+        ("names=a", lambda c: c.names, ("a",)),
+        ("names=a, b", lambda c: c.names, ("a", "b")),
+        ("note=a, b", lambda c: c.note, "a, b"),
         ('encoder={"depth": 4}', lambda c: c.encoder.depth, 4),
     ],
 )
@@ -80,3 +85,13 @@ def test_field_names_reach_into_groups():
 
 def test_nearest_serves_recipes_too():
     assert nearest("video-mae", ["videomae", "mme_base"]) == "videomae"
+
+
+def test_a_wrong_part_is_told_with_those_that_are_allowed():
+    class Parts(Frozen):
+        parts: tuple[Literal["shape", "position"], ...] = Field(("shape",), min_length=1)
+
+    assert override(Parts(), ["parts=position,shape"]).parts == ("position", "shape")
+    for text in ("motion", '["motion"]', "shape,motion"):
+        with pytest.raises(ValueError, match="should be 'shape' or 'position'"):
+            override(Parts(), [f"parts={text}"])

@@ -1,6 +1,7 @@
 """What a run starts from: classes of its data, the encoder of another run."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -93,6 +94,37 @@ def test_weights_that_do_not_fit_are_an_error(trained, tmp_path):
         start(cls, config, RECORDS, seed=0, recipe=config, init=tmp_path)
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         start(cls, config, RECORDS, seed=0, recipe=config, init=tmp_path / "nothing")
+
+
+def test_contrast_starts_from_masked_pre_training_where_its_encoder_is_a_vit(trained):
+    folder, source = trained
+    cls, recipe = tiny("hico")
+    config = recipe.model_copy(update={"backbone": "vit"})
+    method = start(cls, config, RECORDS, seed=0, recipe=recipe, init=folder)
+    names = ("num_frames", "stride_frames", "size", "patch_size", "embed_dim", "depth", "num_heads")
+    assert all(getattr(method.config, name) == getattr(source.config, name) for name in names)
+    theirs, ours = source.model.encoder.state_dict(), method.model.encoder.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], tensor + 0.01) for name, tensor in theirs.items())
+    clips = torch.randint(0, 255, (2, 8, 3, 64, 64), dtype=torch.uint8)
+    own = cls(method.config)
+    assert not torch.allclose(own.features(clips), method.features(clips))
+    own.model.encoder.load_state_dict(ours)
+    torch.testing.assert_close(own.features(clips), method.features(clips))
+
+
+def test_an_encoder_of_another_kind_is_told_with_what_to_choose(trained, tmp_path):
+    folder, _ = trained
+    cls, recipe = tiny("hico")
+    told = f"{folder} is a run of mme with encoder vit, this recipe's encoder is tiny3d; choose --set backbone=vit"
+    with pytest.raises(CheckpointError, match=re.escape(told) + "$"):
+        start(cls, recipe, RECORDS, seed=0, recipe=recipe, init=folder)
+    with Library(tmp_path / "library", create=True) as library:
+        run = add_run(library, cls(recipe), name="hico", recipe="hico-tiny", source="a.pth")
+    other, config = tiny("classifier")
+    with pytest.raises(CheckpointError, match="of hico with encoder tiny3d, .* is vit; choose a run with encoder vit$"):
+        start(other, config, RECORDS, seed=0, recipe=config, init=run.folder)
+    assert start(cls, recipe, RECORDS, seed=0, recipe=recipe, init=run.folder).config == recipe
 
 
 def test_a_method_without_an_encoder_of_clips_is_no_start(trained):

@@ -12,7 +12,7 @@ import vitascope.engine.train_run as train_run_module
 from vitascope.cli.train import lines
 from vitascope.engine.log import read_timing, share_waited
 from vitascope.engine.settings import TrainSettings
-from vitascope.engine.train_run import advice_on_waiting, train_run, with_shots
+from vitascope.engine.train_run import advice_on_shots, advice_on_waiting, train_run, with_shots
 from vitascope.methods.base import Optim, Stage
 from vitascope.store.library import Library
 from vitascope.structures import Record
@@ -74,6 +74,11 @@ def test_who_hardly_waits_is_told_nothing(library, monkeypatch):
     assert not any(line.startswith("advice") for line in lines(result))
 
 
+def test_a_small_rate_is_not_rounded_to_zero(library):
+    result = replace(run(library), metrics={"lr": 1e-05, "loss": 1.23456, "accuracy": 0.5, "grad_norm": 123.456})
+    assert lines(result)[1:5] == ["  lr 1e-05", "  loss 1.235", "  accuracy 0.5", "  grad_norm 123.5"]
+
+
 def test_a_few_steps_tell_nothing(library):
     assert run(library, steps=10, read_seconds=0.01).advice == ()
 
@@ -120,10 +125,37 @@ def test_advice_leaves_out_what_is_done_already(library, monkeypatch):
     assert "scan" not in advice(library)[0]
 
 
-def test_records_get_the_shots_that_the_library_keeps_where_the_configuration_goes_by_them(library, monkeypatch):
-    class Guided(ToyConfig):
-        content: str = "cuts"
+class Guided(ToyConfig):
+    content: str = "cuts"
 
+
+def test_videos_without_an_index_of_shots_are_counted_where_the_configuration_goes_by_it(library):
+    indexed = replace(Record("a.mp4"), shots="a.npz")
+    records = {"train": [indexed, Record("b.mp4"), Record("b.mp4"), Record("c.mp4")], "more": [indexed]}
+    assert advice_on_shots(Guided(), records, library) == (
+        "2 of 3 videos have no index of shots and are drawn from as without one; run `vitascope scan` and then "
+        f"`vitascope index shots --library {library.path}`",
+    )
+    assert advice_on_shots(Guided(content="off"), records, library) == ()
+    assert advice_on_shots(ToyConfig(), records, library) == ()
+    assert advice_on_shots(Guided(), {"train": [indexed]}, library) == ()
+
+
+def test_training_by_shots_tells_how_many_videos_have_no_index(library):
+    class GuidedToy(Toy):
+        def samples(self, stage, records):
+            return ToySamples(records)
+
+    records = good(4)
+    records[0] = replace(records[0], shots="0.npz")
+    names = {"name": "toy", "recipe": "toy-tiny", "data": "films"}
+    settings = TrainSettings(device="cpu", max_steps=1)
+    result = train_run(library, GuidedToy(Guided()), {"train": records}, settings, **names)
+    (sentence,) = result.advice
+    assert sentence.startswith("3 of 4 videos have no index of shots") and f"advice: {sentence}" in lines(result)
+
+
+def test_records_get_the_shots_that_the_library_keeps_where_the_configuration_goes_by_them(library, monkeypatch):
     records = {"train": [Record("a.mp4"), Record("b.mp4")]}
     assert with_shots(records, ToyConfig(), library) == records
     assert with_shots(records, Guided(content="off"), library) == records

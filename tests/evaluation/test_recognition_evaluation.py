@@ -267,6 +267,18 @@ def test_a_record_must_have_exactly_one_class(labels):
         evaluate(MeanColour(), [Record("a_1.mp4", labels=labels)], read=clips_of)
 
 
+def test_a_probe_is_not_asked_about_a_single_class():
+    method, same = MeanColour(), [r for r in labelled() if r.labels == ("a",)]
+    others = [Record("b_9.mp4", labels=("b",)), Record("a_9.mp4", labels=("a",))]
+    for given in ((same,), (same[:2], same[2:])):
+        with pytest.raises(
+            ValueError, match=r"hold one class \(a\); at least 2 are needed, otherwise every answer is ri"
+        ):
+            evaluate(method, *given, read=clips_of)
+    assert not method.seen  # it is told before anything is read
+    assert evaluate(method, same, others, read=clips_of).num_samples == 3
+
+
 class Named(Frozen):
     """What a classifier can say."""
 
@@ -293,6 +305,10 @@ def test_a_classifier_is_scored_by_its_predictions():
     assert result.confusion == ((3, 0, 0), (0, 2, 1), (0, 0, 0))
     assert result.mean_class == pytest.approx((1 + 2 / 3) / 2)
     assert result.unreadable == {"bad.mp4": "empty: the file has 0 bytes"} and "One view." in result.protocol
+
+
+def test_a_classifier_may_be_asked_about_a_single_class_since_it_may_be_wrong():
+    assert evaluate(Answers(), labelled()[1::2]).top1 == pytest.approx(2 / 3)
 
 
 def test_a_classifier_is_not_asked_for_what_it_does_not_know():

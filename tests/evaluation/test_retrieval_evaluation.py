@@ -94,6 +94,17 @@ def test_a_single_class_is_always_found():
     assert result.recall[1] == result.mean_ap == result.chance[1] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [(1, [1]), (4, [1]), (5, [1, 5]), (19, [1, 5, 10]), (20, [1, 5, 10, 20]), (70, [1, 5, 10, 20, 50])],
+)
+def test_recall_is_told_among_no_more_than_a_query_is_compared_with(others, told):
+    features, labels = drawn(3, others + 1)
+    own = score(features, recorded(labels))
+    among = score(features[:1], recorded(labels[:1]), features[1:], recorded(labels[1:], split="train"))
+    assert list(own.recall) == list(own.chance) == list(among.recall) == list(among.chance) == told
+
+
 class Encoder:
     """Gives a record's number as its features, and remembers what it was asked for."""
 
@@ -173,12 +184,27 @@ def test_a_record_of_several_classes_is_an_error_before_anything_is_read():
     assert not encode.asked
 
 
+@pytest.mark.parametrize("gallery", [None, recorded("aa", split="train")])
+def test_records_of_one_class_are_an_error_before_anything_is_read(gallery):
+    encode = Encoder()
+    with pytest.raises(
+        ValueError, match=r"hold one class \(a\); at least 2 are needed, otherwise every answer is right"
+    ):
+        evaluate(encode, recorded("aaa"), gallery)
+    with pytest.raises(
+        ValueError, match=r"hold one class \(a\)"
+    ):  # what neither asks nor is looked among does not help
+        evaluate(encode, recorded("aa", split="test") + recorded("aa", split="train") + recorded("b", split="unused"))
+    assert not encode.asked
+    assert evaluate(encode, recorded("aa"), recorded("ab", split="train")).num_queries == 2
+
+
 def test_the_report_holds_the_figures_and_the_nearest():
     features, labels = drawn(0, 20)
     result = score(features, recorded(labels))
     plain = as_plain(report(result, "Retrieval", {"run": "r"}))
     tables = {part["title"]: part["rows"] for part in plain["parts"] if isinstance(part, dict)}
-    assert [row[0] for row in tables["Found"]] == ["R@1", "R@5", "R@10", "R@20", "R@50", "mAP"]
+    assert [row[0] for row in tables["Found"]] == ["R@1", "R@5", "R@10", "mAP"]
     assert len(tables["Nearest"]) == 20 and result.protocol in plain["parts"][0]
 
 

@@ -1,5 +1,6 @@
 """Trials: told once, known by what they depend on, equal however often they are broken off."""
 
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -31,7 +32,7 @@ def trial(tmp_path_factory) -> Trial:
     arm = Arm("MME", *configure("mme-tiny", [*TINY, *changes]))
     classifier = configure("finetune-tiny", [*TINY, "length=3", "test_clips=1", "test_crops=1"])
     read = partial(spread_clips, num_frames=4, stride_frames=2, size=16)
-    return Trial(arm, 0, videos[:12], tasks, classifier, read, folder / "work")
+    return Trial(arm, 0, videos[:12], tasks, read, folder / "work", classifier)
 
 
 def test_trial_tells_a_share_for_each_measure_and_then_knows_it(trial, monkeypatch):
@@ -53,6 +54,16 @@ def test_trial_broken_off_goes_on_to_the_same_figures(trial, tmp_path, monkeypat
     assert {**told, "cpu_seconds": 0} == {**whole, "cpu_seconds": 0}
 
 
+def test_trial_asks_for_what_it_is_told_to(trial, tmp_path):
+    frozen = replace(trial, arm=replace(trial.arm, is_trained=False), classifier=None, folder=tmp_path)
+    assert set(run_trial(frozen)) == {"motion, linear probe", "cpu_seconds"}
+    told = run_trial(replace(frozen, retrieval=True))
+    assert set(told) == {"motion, linear probe", "motion, R@1", "cpu_seconds"} and 0 <= told["motion, R@1"] <= 1
+    copies = [replace(video, path=shutil.copy(video.path, tmp_path)) for video in trial.tasks[0].train]
+    twins = replace(frozen, retrieval=True, tasks=(Task("motion", trial.tasks[0].train, copies),))
+    assert run_trial(twins)["motion, R@1"] == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -60,7 +71,10 @@ def test_trial_broken_off_goes_on_to_the_same_figures(trial, tmp_path, monkeypat
         lambda trial: replace(trial, arm=replace(trial.arm, is_trained=False)),
         lambda trial: replace(trial, arm=replace(trial.arm, config=override(trial.arm.config, ["length=4"]))),
         lambda trial: replace(trial, classifier=configure("finetune-tiny", [*TINY, "length=4"])),
+        lambda trial: replace(trial, classifier=None),
+        lambda trial: replace(trial, retrieval=True),
         lambda trial: replace(trial, videos=trial.videos[:-1]),
+        lambda trial: replace(trial, videos=[replace(video, end_seconds=0.5) for video in trial.videos]),
     ],
 )
 def test_trial_of_something_else_has_another_folder(trial, change):

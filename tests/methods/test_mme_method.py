@@ -174,3 +174,11 @@ def test_flow_is_needed_where_tracks_are_followed(fields, needs_flow):
     assert config.needs_flow is needs_flow
     motion = motion_of(config)
     assert (motion is not None and motion.needs_tracks) is needs_flow
+
+
+@pytest.mark.parametrize("predicts", [("pixels", "shape"), ("position", "position")])
+def test_parts_of_motion_that_do_not_go_together_are_told_with_those_there_are(predicts):
+    with pytest.raises(
+        ValueError, match=r"pixels alone, or parts of motion \(position, shape, visibility\), each once"
+    ):
+        MMEConfig(predicts=predicts)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vitascope.store.catalogue import Scanned
-from vitascope.store.library import Library
+from vitascope.store.library import Library, run_folder
 from vitascope.store.schema import SCHEMA_VERSION, LibraryError
 
 
@@ -23,6 +23,21 @@ def test_there_is_no_library_until_it_is_made(tmp_path):
     Library(tmp_path / "library", create=True).close()
     with Library(tmp_path / "library") as library:
         assert library.data_root == tmp_path
+
+
+def test_a_run_is_looked_for_in_the_only_library_here_and_of_several_one_must_be_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LibraryError, match="no library found here; .*, or make one with `vitascope scan DIR`"):
+        run_folder("2026")
+    with Library("films.vitascope", create=True) as library:
+        run = library.runs.new_run("toy", "toy")
+        library.runs.finish(run.id)
+    assert run_folder(run.id[:-1]) == run.folder
+    Library("more.vitascope", create=True).close()
+    told = r"2 libraries \(films.vitascope, more.vitascope\) found here; name the one that is meant with --library$"
+    with pytest.raises(LibraryError, match=told):
+        run_folder(run.id)
+    assert run_folder(run.id, "films.vitascope") == run_folder(run.folder) == run.folder
 
 
 def test_a_newer_schema_is_refused(tmp_path):

@@ -1,6 +1,6 @@
-"""Measure what is claimed of a method, on synthetic worlds, and write which claims are held. WHAT: mme-motion, mme-shuffle.
+"""Measure what is claimed of a method, on synthetic worlds, and write which claims are held. WHAT: mme-motion, mme-shuffle, hico.
 
-Takes up to an hour on two cores; broken off, it goes on when called again. Example: vitascope repro mme-motion
+Each takes up to an hour on two cores; broken off, it goes on when called again. Example: vitascope repro mme-motion
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vitascope.cli.scan import JsonOption
 
 
 def command(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="mme-motion or mme-shuffle.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="mme-motion, mme-shuffle or hico.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the page.")] = Path("docs/claims"),
     work: Annotated[
         Path, typer.Option("--work", metavar="FOLDER", help="Of videos and weights; kept, to go on.")

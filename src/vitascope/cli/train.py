@@ -79,7 +79,7 @@ def data_sets(given: list[str]) -> Path | dict[str, Path]:
 
 def lines(result) -> list[str]:
     text = [f"run {result.run}: {result.state} after {result.steps} steps"]
-    text += [f"  {name} {value:.4f}" for name, value in result.metrics.items()]
+    text += [f"  {name} {value:.4g}" for name, value in result.metrics.items()]
     if result.unreadable:
         text.append(f"  {len(result.unreadable)} videos could not be read, in whole or in part:")
         text += [f"    {printable(path)}: {reason}" for path, reason in sorted(result.unreadable.items())]

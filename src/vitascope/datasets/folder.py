@@ -59,7 +59,8 @@ def find_videos(root: str | os.PathLike[str]) -> list[Record]:
     """
     root = os.fspath(root)
     if not os.path.isdir(root):
-        raise ValueError(f"root ({root}) must be a folder; give the folder that holds the videos")
+        fault = "must be a folder" if os.path.exists(root) else "does not exist"
+        raise ValueError(f"root ({root}) {fault}; give the folder that holds the videos")
     names = sorted(_walk(root, os.path.realpath(root)), key=os.fsencode)
     return [Record(path=str(Path(root) / name), id=name) for name in names]
 

@@ -73,8 +73,10 @@ def load_records(path: str | os.PathLike[str], root: str | os.PathLike[str] | No
         if root is not None:
             raise ValueError(f"root ({root}) goes with a list, but {path} is a folder; leave root out")
         return find_videos(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; give a folder, or a list that ends in .csv, .jsonl or .txt")
     suffix = path.suffix.lower()
-    if not path.exists() or suffix not in (".csv", ".jsonl", ".txt"):
+    if suffix not in (".csv", ".jsonl", ".txt"):
         raise ValueError(f"{path} must be a folder, or a list that ends in .csv, .jsonl or .txt")
     return _reader(path, suffix)(path, root)
 

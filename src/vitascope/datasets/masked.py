@@ -85,7 +85,8 @@ def find_masked_videos(folder: str | os.PathLike[str]) -> list[Record]:
 
 def _checked(folder: str | os.PathLike[str]) -> Path:
     if not os.path.isdir(folder):
-        raise ValueError(f"{os.fspath(folder)} must be a folder of images or videos with masks")
+        fault = "is no folder" if os.path.exists(folder) else "does not exist"
+        raise ValueError(f"{os.fspath(folder)} {fault}; give a folder of images or videos with masks")
     return Path(folder)
 
 

@@ -6,7 +6,7 @@ import ast
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -57,7 +57,7 @@ def override(config: Frozen, assignments: Sequence[str]) -> Frozen:
     Args:
         config: Any frozen configuration; fields that are configurations themselves are reached by dots.
         assignments: `name=value` each. A value is read as the field's type wants it: JSON (`[0.9, 0.95]`, `null`),
-            a Python literal (`None`, `(1, 2)`) or the plain text.
+            a Python literal (`None`, `(1, 2)`), for several values also `a,b`, or the plain text.
 
     Raises:
         ValueError: An unknown name (the message tells the nearest one), a value of the wrong type, or a
@@ -107,9 +107,10 @@ def field_names(config: Frozen) -> list[str]:
 
 
 def _parse(node: Frozen, field: str, name: str, text: str) -> Any:
-    adapter = TypeAdapter(type(node).model_fields[field].rebuild_annotation())
+    about = type(node).model_fields[field]
+    adapter = TypeAdapter(about.rebuild_annotation())
     first: ValidationError | None = None
-    for value in _readings(text):
+    for value in _readings(text, has_several=get_origin(about.annotation) is tuple):
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
@@ -117,13 +118,15 @@ def _parse(node: Frozen, field: str, name: str, text: str) -> Any:
     raise ValueError(f"{name} ({text!r}): {_sentence(first)}") from None
 
 
-def _readings(text: str) -> list[Any]:
+def _readings(text: str, has_several: bool) -> list[Any]:
     readings: list[Any] = []
     for read in (json.loads, ast.literal_eval):
         try:
             readings.append(read(text))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
+    if has_several and not readings:
+        readings.append([part.strip() for part in text.split(",")])
     return [*readings, text]
 
 

@@ -77,7 +77,7 @@ def start(
         torch.manual_seed(seed)
         return cls(config)
     about, weights = read_run(init)
-    config = with_geometry(config, recipe, about["config"], str(init))
+    config = with_geometry(config, recipe, about, str(init))
     torch.manual_seed(seed)
     method = cls(config)
     load_encoder(method, weights, str(init))
@@ -103,17 +103,25 @@ def classes_of(records: Sequence[Record]) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
 
-def with_geometry(config: Frozen, recipe: Frozen, trained: dict[str, Any], source: str) -> Frozen:
-    """The configuration with the encoder that another one was trained with.
+def with_geometry(config: Frozen, recipe: Frozen, about: dict[str, Any], source: str) -> Frozen:
+    """The configuration with the encoder that a run, of which `about` is the `config.json`, was trained with.
 
     Raises:
-        CheckpointError: The other one has no encoder.
+        CheckpointError: The run has no encoder, or one of another kind.
         ValueError: The user changed a field of the recipe to something else than the encoder's.
     """
+    trained = about["config"]
     names = [name for name in GEOMETRY if name in type(config).model_fields]
     missing = [name for name in names if name not in trained]
     if missing or not names:
         raise CheckpointError(f"{source} holds no encoder of clips to start from (no {', '.join(missing or GEOMETRY)})")
+    own, theirs = (fields.get("backbone", "vit") for fields in (dict(config), trained))
+    if own != theirs:
+        can_choose = "backbone" in type(config).model_fields
+        remedy = f"choose --set backbone={theirs}" if can_choose else f"choose a run with encoder {own}"
+        raise CheckpointError(
+            f"{source} is a run of {about['method']} with encoder {theirs}, this recipe's encoder is {own}; {remedy}"
+        )
     for name in names:
         now = getattr(config, name)
         if now not in (getattr(recipe, name), trained[name]):

@@ -135,6 +135,7 @@ def train_run(
     finally:
         library.runs.finish(kept.id, state, metrics, detail)
     advice = advice_on_waiting(share_waited(read_timing(kept.folder)), method.config, records, library)
+    advice += advice_on_shots(method.config, records, library)
     return replace(_summary(library, kept.id, recipe, data, state, metrics, result), advice=advice)
 
 
@@ -157,6 +158,20 @@ def advice_on_waiting(
     keep = "; --set memory_mb=512 keeps small videos and their flow in memory"
     keep = keep if getattr(config, "memory_mb", None) == 0 else ""
     return (f"steps waited {100 * share:.0f} % of their time for data: {scan}{cache} computes flow once{keep}",)
+
+
+def advice_on_shots(config: Frozen, records: dict[str, list[Record]], library: Library) -> tuple[str, ...]:
+    """What to do about videos without an index of shots, where the configuration goes by it."""
+    if getattr(config, "content", "off") == "off":
+        return ()
+    videos = {record.path: record.shots for found in records.values() for record in found}
+    bare = sum(not shots for shots in videos.values())
+    if not bare:
+        return ()
+    return (
+        f"{bare} of {len(videos)} videos have no index of shots and are drawn from as without one; run `vitascope scan` and "
+        f"then `vitascope index shots --library {library.path}`",
+    )
 
 
 def _plain(method: Method) -> dict[str, Any]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitascope.store import atomic
 from vitascope.store.markdown import as_markdown
 from vitascope.structures import Report, Table
+
+if TYPE_CHECKING:
+    import torch
+
+    from vitascope.methods.base import Frozen, Method
 
 Scores = dict[str, dict[str, list[float]]]  # arm -> measure -> a share for each seed, in the order of the seeds
 STUDENT_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # by degrees of freedom, from 1
@@ -33,6 +38,40 @@ class Claim(NamedTuple):
     text: str
     terms: tuple[tuple[int, str, str], ...]
     least: float = 0.0
+
+
+class Page(NamedTuple):
+    """Claims that are measured together.
+
+    Attributes:
+        title: Of the page.
+        intro: What is done; fields of the budget in braces.
+        claims: What is judged.
+        full: How much is spent, as `measure` takes it.
+        small: The same, only to try the command.
+        measure: `(name, tools, folder, budget, num_workers=, progress=)` -> the scores, and the CPU time in seconds.
+    """
+
+    title: str
+    intro: str
+    claims: tuple[Claim, ...]
+    full: Any
+    small: Any
+    measure: Callable[..., tuple[Scores, float]]
+
+
+class Tools(NamedTuple):
+    """What measuring needs of other rooms.
+
+    Attributes:
+        configure: `(recipe, assignments)` -> its method and configuration.
+        spread_clips: `(record, num_frames=, stride_frames=, size=, num_clips=)` -> its clips uint8 `[V, T, C, H, W]`.
+        index_shots: `(video, path)` writes the index of a video's shots.
+    """
+
+    configure: Callable[[str, Sequence[str]], tuple[type[Method], Frozen]]
+    spread_clips: Callable[..., torch.Tensor]
+    index_shots: Callable[..., Any]
 
 
 class Verdict(NamedTuple):

@@ -11,16 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from vitascope.datasets.worlds.motion import MotionWorld
-from vitascope.engine.configure import override
-from vitascope.engine.log import Progress, Status
-from vitascope.evaluation.claims import Claim, Scores, judge, report, write
+from vitascope.engine.log import Status
+from vitascope.evaluation.claims import Claim, Page, Scores, Tools
 from vitascope.evaluation.trials import Arm, Task, Trial, make_worlds, run_trials
 from vitascope.methods.base import Frozen, Method
-from vitascope.store.facts import commit, machine
-from vitascope.structures import ClaimsSummary, Record
 
 CLIPS = {"num_frames": 8, "stride_frames": 4, "size": 48, "short_side": 60, "memory_mb": 2048}
 MME, PIXELS, RANDOM = "MME", "pixel masking", "random weights"
@@ -105,16 +100,15 @@ CLAIMS = {
     ),
 }
 TITLES = {"mme-motion": "MME learns motion", "mme-shuffle": "MME needs the order of the frames"}
-INTRO = """\
-Each arm pre-trains the same encoder without labels, on the {num_train} + {num_train} training videos of two twin worlds, \
-for {steps} steps of 16 clips of {num_frames} frames (one in {stride_frames} of the video) of {size} pixels. In the motion \
+INTRO = f"""\
+Each arm pre-trains the same encoder without labels, on the {{num_train}} + {{num_train}} training videos of two twin worlds, \
+for {{steps}} steps of 16 clips of {CLIPS["num_frames"]} frames (one in {CLIPS["stride_frames"]} of the video) of {CLIPS["size"]} pixels. In the motion \
 world the class is one of 12 motions, and textures are noise; in the texture world the reverse. Then the encoder is measured \
-in each world, with its {num_train} labels and on {num_test} other videos: by a linear probe on frozen features of the middle \
-clip (logistic regression, its strength chosen inside the training part), and fine-tuned whole for {tune_steps} steps of 16. \
-One in 12 is right by chance, 8.3 %. All of it is done with {seeds} seeds of weights and draws; the videos stay the same. \
+in each world, with its {{num_train}} labels and on {{num_test}} other videos: by a linear probe on frozen features of the middle \
+clip (logistic regression, its strength chosen inside the training part), and fine-tuned whole for {{tune_steps}} steps of 16. \
+One in 12 is right by chance, 8.3 %. All of it is done with {{seeds}} seeds of weights and draws; the videos stay the same. \
 Means are over seeds, intervals by Student's t; a claim is about differences of the same seed, in points of accuracy, and is \
 held if the mean is as large as it says and the interval lies above 0."""
-TOO_SMALL = "\n\n**This is the small setting: it shows that the command works, and says nothing about the claims.**"
 
 
 def arms(name: str, configure: Configure, budget: Budget) -> list[Arm]:
@@ -137,8 +131,7 @@ def arms(name: str, configure: Configure, budget: Budget) -> list[Arm]:
 
 def measure(
     name: str,
-    configure: Configure,
-    read: Callable[[Record], torch.Tensor],
+    tools: Tools,
     folder: Path,
     budget: Budget,
     *,
@@ -149,8 +142,7 @@ def measure(
 
     Args:
         name: `mme-motion` or `mme-shuffle`.
-        configure: As in `arms`.
-        read: Gives the clips of a record uint8 `[V, T, C, H, W]`, for the probe.
+        tools: Of other rooms.
         folder: Of worlds and trials; kept, so that a broken run goes on.
         budget: Of each trial.
         num_workers: Trials at once.
@@ -169,59 +161,14 @@ def measure(
     tasks = tuple(Task(by, records[f"{by}-train"], records[f"{by}-test"]) for by in ("motion", "texture"))
     videos = [record for task in tasks for record in task.train]
     tuning = CLIPS | {"batch_size": 16, "length": budget.tune_steps, "test_clips": 1, "test_crops": 1}
-    classifier = configure("finetune-tiny", [f"{key}={value}" for key, value in tuning.items()])
+    classifier = tools.configure("finetune-tiny", [f"{key}={value}" for key, value in tuning.items()])
+    read = partial(tools.spread_clips, **{key: CLIPS[key] for key in ("num_frames", "stride_frames", "size")})
     trials = [
-        Trial(arm, seed, videos, tasks, classifier, read, folder)
+        Trial(arm, seed, videos, tasks, read, folder, classifier)
         for seed in range(budget.seeds)
-        for arm in arms(name, configure, budget)
+        for arm in arms(name, tools.configure, budget)
     ]
     return run_trials(trials, num_workers, name, progress)
 
 
-def reproduce(
-    name: str,
-    out: Path,
-    work: Path,
-    recipes: dict[str, tuple[str, Callable[[], Frozen]]],
-    methods: dict[str, type[Method]],
-    read: Callable[..., torch.Tensor],
-    *,
-    is_small: bool = False,
-    num_workers: int = 2,
-    progress: bool = False,
-) -> ClaimsSummary:
-    """Measure, judge, and write the page `<name>.md` and `<name>.json` into the folder `out`.
-
-    Args:
-        name: One of `CLAIMS`.
-        out: Folder of the page.
-        work: Folder of worlds and trials; kept, so that a broken run goes on.
-        recipes: By name, the name of the method and the function that gives the configuration.
-        methods: By name.
-        read: `(record, num_frames=, stride_frames=, size=, num_clips=)` -> its clips.
-        is_small: Try the command with next to no training, which says nothing about the claims.
-        num_workers: Trials at once.
-        progress: Whether standard error shows how it goes on.
-
-    Raises:
-        ValueError: No such name.
-        TrialFailed: A trial came to no figures.
-    """
-    if name not in CLAIMS:
-        raise ValueError(f"claims ({name}) must be one of: {', '.join(CLAIMS)}")
-
-    def configured(recipe: str, assignments: Sequence[str]) -> tuple[type[Method], Frozen]:
-        method, make = recipes[recipe]
-        return methods[method], override(make(), assignments)
-
-    budget, clip = SMALL if is_small else FULL, {key: CLIPS[key] for key in ("num_frames", "stride_frames", "size")}
-    source, how = commit(), {"num_workers": num_workers, "progress": Progress() if progress else None}
-    scores, cpu_seconds = measure(name, configured, partial(read, **clip), work, budget, **how)
-    facts = {"command": f"vitascope repro {name}{' --small' if is_small else ''}", "commit": source, **machine()}
-    facts["CPU minutes"] = round(cpu_seconds / 60)
-    intro = INTRO.format(**budget._asdict(), **CLIPS) + (TOO_SMALL if is_small else "")
-    verdicts = [judge(claim, scores) for claim in CLAIMS[name]]
-    path = write(
-        report(TITLES[name], intro, scores, verdicts, facts), scores, verdicts, out, name + "-small" * is_small
-    )
-    return ClaimsSummary(name, str(path), tuple((v.claim.text, v.is_held, *v.points) for v in verdicts))
+PAGES = {name: Page(TITLES[name], INTRO, CLAIMS[name], FULL, SMALL, measure) for name in CLAIMS}

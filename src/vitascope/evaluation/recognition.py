@@ -38,6 +38,22 @@ def label_of(record: Record) -> str:
     return record.labels[0]
 
 
+def require_classes(records: Sequence[Record]) -> None:
+    """Refuse records of a single class, before hours of reading.
+
+    Raises:
+        ValueError: There are not at least two classes, or as `label_of`.
+
+    Example:
+        >>> require_classes([Record("a.mp4", labels=("jump",)), Record("b.mp4", labels=("run",))])
+    """
+    classes = {label_of(record) for record in records}
+    if len(classes) < 2:
+        raise ValueError(
+            f"the records hold one class ({', '.join(classes)}); at least 2 are needed, otherwise every answer is right"
+        )
+
+
 def evaluate(
     method: Method,
     records: Sequence[Record],
@@ -66,10 +82,9 @@ def evaluate(
         progress: Called after each record.
 
     Raises:
-        ValueError: As the functions that it calls, `train` is given for a classifier, or shares a file with `records`.
+        ValueError: As the functions that it calls, an encoder's records are all of one class, `train` is given for a
+            classifier, or shares a file with `records`.
     """
-    for record in [*records, *(train or [])]:
-        label_of(record)  # before hours of reading
     is_encoder, given = getattr(method.config, "classes", None) is None, records
     records = [record for record in given if record.split == "test"] or records
     if is_encoder and train is None and num_folds is None and len(records) < len(given):
@@ -78,6 +93,7 @@ def evaluate(
         if train is not None or num_folds is not None:
             raise ValueError("a classifier is measured by its predictions; leave the training list and the folds out")
         return classify(method.to(device), records, progress=progress)
+    require_classes([*records, *(train or [])])
     shared = sorted({record.path for record in records} & {record.path for record in train or ()})
     if shared:
         raise ValueError(

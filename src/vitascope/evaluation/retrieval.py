@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vitascope.evaluation.folds import numbered
-from vitascope.evaluation.recognition import label_of
+from vitascope.evaluation.recognition import label_of, require_classes
 from vitascope.metrics.recognition import bootstrap_interval, wilson_interval
 from vitascope.metrics.retrieval import Ranks, chance_at, join, mean_average_precision, rank, recall_at
 from vitascope.store.neighbours import Exact, top
@@ -48,9 +48,9 @@ class Query:
 class Retrieval:
     """How well classes were found; shares in [0, 1].
 
-    `recall` and `chance` map `k` to R@k and to what random order would reach; `classes` are `(class, queries, R@1, AP)`;
-    `num_absent` queries are of a class that the gallery lacks, and count as not found; `unreadable` maps an id to the
-    reason.
+    `recall` and `chance` map `k` to R@k and to what random order would reach, for no more than a query is compared with;
+    `classes` are `(class, queries, R@1, AP)`; `num_absent` queries are of a class that the gallery lacks, and count as not
+    found; `unreadable` maps an id to the reason.
     """
 
     protocol: str
@@ -89,15 +89,14 @@ def evaluate(
         leave_out: What a query does not see: all that is of its `file`, or `self` alone.
 
     Raises:
-        ValueError: A record has not exactly one class, or as `score`.
+        ValueError: A record has not exactly one class, all are of one class, or as `score`.
     """
-    for record in [*records, *(gallery or [])]:
-        label_of(record)  # before hours of reading
     asked = [record for record in records if record.split == "test"] or list(records)
     if gallery is None and len(asked) < len(records):
         gallery = [record for record in records if record.split == "train"] or None
     elif gallery is not None:
         gallery = [record for record in gallery if record.split == "train"] or gallery
+    require_classes([*asked, *(gallery or [])])
     features, asked, unreadable = encode(asked)
     if gallery is None:
         result = score(features, asked, centre=centre, leave_out=leave_out)
@@ -197,12 +196,13 @@ def _summary(
         rows.append((classes[number], int(of.sum()), float(is_hit[of].mean()), float(ranks.precision[of].mean())))
     files = numbered([record.path for record in records])[1]
     has_groups = len(np.unique(files)) < len(files)
+    counts = [k for k in RECALL_AT if k <= ranks.compared.max()]
     return Retrieval(
         protocol=protocol,
         num_queries=len(records),
         num_gallery=len(entries),
-        recall={k: recall_at(ranks, k) for k in RECALL_AT},
-        chance={k: chance_at(ranks, k) for k in RECALL_AT},
+        recall={k: recall_at(ranks, k) for k in counts},
+        chance={k: chance_at(ranks, k) for k in counts},
         interval=bootstrap_interval(is_hit, files) if has_groups else wilson_interval(int(is_hit.sum()), len(is_hit)),
         mean_ap=mean_average_precision(ranks),
         num_absent=int((ranks.relevant == 0).sum()),

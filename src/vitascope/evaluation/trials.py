@@ -1,4 +1,4 @@
-"""One way to pre-train an encoder, tried: trained, then measured by a linear probe and by fine-tuning on each task.
+"""One way to pre-train an encoder, tried: trained, then measured on each task: by a linear probe, retrieval, fine-tuning.
 
 A trial writes its figures once, when it is over; called again it gives them, and a broken one goes on from its last
 checkpoint.
@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitascope.datasets.worlds.motion import MotionWorld
-from vitascope.datasets.worlds.write import write_world
+from vitascope.datasets.worlds.write import World, write_world
 from vitascope.engine.log import Status
 from vitascope.engine.pool import Failure, run_isolated
 from vitascope.engine.settings import TrainSettings
@@ -29,6 +28,7 @@ from vitascope.engine.train import train
 from vitascope.evaluation.claims import Scores
 from vitascope.evaluation.probe import linear_probe
 from vitascope.evaluation.recognition import classify, encode, label_of
+from vitascope.evaluation.retrieval import score
 from vitascope.methods.base import Frozen, Method
 from vitascope.store import atomic
 from vitascope.structures import Record
@@ -75,35 +75,40 @@ class Trial:
         seed: Of the weights, the order and the draws, in pre-training and in fine-tuning.
         videos: For pre-training, whose labels are not looked at.
         tasks: On which the encoder is measured.
-        classifier: The method of fine-tuning, and its configuration; its encoder has the geometry of the arm's.
-        read: Gives the clips of a record uint8 `[V, T, C, H, W]`, for the probe.
+        read: Gives the clips of a record uint8 `[V, T, C, H, W]`, for what is told from frozen features.
         folder: Of all trials; each has its own in it, named by what it depends on.
+        classifier: The method of fine-tuning, and its configuration; its encoder has the geometry of the arm's. None: the
+            encoder is not fine-tuned.
+        retrieval: Whether the test records also look for their class among the others.
     """
 
     arm: Arm
     seed: int
     videos: list[Record]
     tasks: tuple[Task, ...]
-    classifier: tuple[type[Method], Frozen]
     read: Callable[[Record], torch.Tensor]
     folder: Path
+    classifier: tuple[type[Method], Frozen] | None = None
+    retrieval: bool = False
 
     @property
     def own_folder(self) -> Path:
         """Where this trial works; another configuration or other data have another folder."""
-        configs = [config.model_dump(mode="json") for config in (self.arm.config, self.classifier[1])]
+        configs = [self.arm.config, *([self.classifier[1]] if self.classifier else [])]
         lists = [self.videos, *(records for task in self.tasks for records in (task.train, task.test))]
-        told = [self.arm.is_trained, *configs, [[(Path(r.path).name, r.labels) for r in records] for records in lists]]
+        data = [[(Path(r.path).name, r.start_seconds, r.end_seconds, r.labels) for r in records] for records in lists]
+        told = [self.arm.is_trained, self.retrieval, *(config.model_dump(mode="json") for config in configs), data]
         name = "-".join(re.findall(r"\w+", self.arm.name))
         return self.folder / f"{name}-{self.seed}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:10]}"
 
 
 def run_trial(trial: Trial) -> dict[str, float]:
-    """Pre-train, probe, fine-tune.
+    """Pre-train, and measure.
 
     Returns:
-        For each task `<task>, linear probe` and `<task>, fine-tuned`, the share of its test records that is told right; and
-        `cpu_seconds`, what this call took.
+        For each task `<task>, linear probe` and, if asked for, `<task>, fine-tuned`, the share of its test records that is
+        told right, and `<task>, R@1`, the share whose nearest training record by the cosine of frozen features is of its
+        class; and `cpu_seconds`, what this call took.
 
     Raises:
         TrialFailed: A signal ended it, or a video could not be read: a trial must not be about fewer than its like.
@@ -121,9 +126,14 @@ def run_trial(trial: Trial) -> dict[str, float]:
     told: dict[str, float] = {}
     for task in trial.tasks:
         known, asked = (_encoded(method, records, trial.read) for records in (task.train, task.test))
-        told[f"{task.name}, linear probe"] = linear_probe(*known, *asked, seed=trial.seed).top1
+        labels = [[label_of(record) for record in records] for _, records in (known, asked)]
+        told[f"{task.name}, linear probe"] = linear_probe(
+            known[0], labels[0], asked[0], labels[1], seed=trial.seed
+        ).top1
+        if trial.retrieval:
+            told[f"{task.name}, R@1"] = score(*asked, *known).recall[1]
     del method
-    for task in trial.tasks:
+    for task in trial.tasks if trial.classifier else ():
         told[f"{task.name}, fine-tuned"] = _fine_tuned(trial, task, folder)
     told["cpu_seconds"] = round(time.process_time() - began, 1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,11 +152,11 @@ def _train(method: Method, records: list[Record], folder: Path, seed: int) -> No
         )
 
 
-def _encoded(method: Method, records: list[Record], read: Callable) -> tuple[np.ndarray, list[str]]:
+def _encoded(method: Method, records: list[Record], read: Callable) -> tuple[np.ndarray, list[Record]]:
     features, kept, unreadable = encode(method, records, read)
     if unreadable:
         raise TrialFailed(f"{next(iter(unreadable.items()))} cannot be read; delete its folder")
-    return features, [label_of(record) for record in kept]
+    return features, kept
 
 
 def _fine_tuned(trial: Trial, task: Task, folder: Path) -> float:
@@ -190,7 +200,7 @@ def run_trials(
     return scores, cpu_seconds
 
 
-def make_worlds(worlds: dict[str, MotionWorld], folder: Path, num_workers: int) -> Iterator[tuple[str, list[Record]]]:
+def make_worlds(worlds: dict[str, World], folder: Path, num_workers: int) -> Iterator[tuple[str, list[Record]]]:
     """Write worlds side by side; gives each one's name and records as it is done. What is there already is kept.
 
     Raises:
@@ -202,5 +212,5 @@ def make_worlds(worlds: dict[str, MotionWorld], folder: Path, num_workers: int) 
         yield name, [replace(record, id=f"{name}/{record.id}") for record in result]
 
 
-def _written(item: tuple[str, MotionWorld, Path]) -> list[Record]:
+def _written(item: tuple[str, World, Path]) -> list[Record]:
     return write_world(item[1], item[2])

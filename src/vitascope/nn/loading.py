@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 State = dict[str, Tensor]
 
-WRAPPERS = ("model", "module", "state_dict", "model_state")  # under which training scripts keep the weights
+WRAPPERS = ("model", "module", "state_dict", "model_state", "network")  # under which training scripts keep the weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,26 @@ def load_weights(path: str | Path) -> State:
             ) from None
     if path.suffix not in (".pth", ".pyth", ".pt", ".bin", ".tar"):
         raise ValueError(f"weights ({path}) must be a .safetensors, .pth, .pyth, .pt, .bin or .tar file")
-    content = _unpickled(path)
+    return tensors_of(_unpickled(path), f"weights ({path})")
+
+
+def tensors_of(content: object, name: str = "weights") -> State:
+    """The tensors of a state dict, which may stand under one of `WRAPPERS`; what is beside them is left out.
+
+    Raises:
+        ValueError: There are none; the message begins with `name`.
+
+    Example:
+        >>> list(tensors_of({"epoch": 3, "state_dict": {"w": torch.ones(1), "step": 7}}))
+        ['w']
+    """
     for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
-        raise ValueError(f"weights ({path}) hold no tensors under {', '.join(map(repr, WRAPPERS))} or at the top")
+        raise ValueError(f"{name} hold no tensors under {', '.join(map(repr, WRAPPERS))} or at the top")
     return tensors
 
 

@@ -34,5 +34,7 @@ def find_library(library: str | os.PathLike | None = None, near: str | os.PathLi
     found = found or sorted(path for path in Path.cwd().glob("*" + SUFFIX) if path.is_dir())
     if len(found) == 1:
         return found[0]
-    what = "no library" if not found else f"{len(found)} libraries ({', '.join(path.name for path in found)})"
-    raise LibraryError(f"{what} found here; name one with --library, or make one with `vitascope scan DIR`")
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise LibraryError(f"{len(found)} libraries ({names}) found here; name the one that is meant with --library")
+    raise LibraryError("no library found here; name one with --library, or make one with `vitascope scan DIR`")

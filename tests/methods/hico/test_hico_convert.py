@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from vitascope.methods.hico.convert import config_of, load_official, to_ours
+from vitascope.methods.hico.convert import config_of, import_weights, load_official, to_ours
+from vitascope.methods.hico.method import HiCo
 from vitascope.methods.hico.model import BACKBONES, HiCoModel
+from vitascope.video.transforms import centre_crop, normalise, resize
 
 LAYERS = (  # blocks of the released S3D-G, a pooling in front of all but the first
     ("Conv_1a",),
@@ -202,6 +204,43 @@ def test_code_in_a_file_is_not_run(s3dg, tmp_path, capsys):
     with pytest.raises(ValueError, match="Weights only load failed"):
         load_official(save(official(s3dg), tmp_path / "bad.pyth", cfg=Danger()))
     assert "this must not run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("backbone", "prefix", "missing"),
+    [("s3dg", "backbone.", 0), ("r2plus1d-10", "backbone.", 0), ("s3d", "encoder_q.0.", 36)],
+)
+def test_a_file_becomes_a_method_that_gives_features_of_its_weights(backbone, prefix, missing, tmp_path):
+    torch.manual_seed(0)
+    model = HiCoModel(BACKBONES[backbone](), BACKBONES[backbone]().dim).eval()
+    state = official(model.state_dict(), prefix, heads={} if missing else None)
+    method, report = import_weights(save(state, tmp_path / "a.pyth"), num_frames=8, size=64)
+    assert isinstance(method, HiCo) and not method.training
+    assert (method.config.backbone, method.snippet.num_frames, method.snippet.size) == (backbone, 8, 64)
+    assert len(report.missing) == missing and all(name.split(".")[0] != "encoder" for name in report.missing)
+    own = method.model.state_dict()
+    assert sorted([*report.matched, *report.missing]) == sorted(own)
+    assert all(torch.equal(own[name], model.state_dict()[name]) for name in report.matched)
+    clips = torch.randint(0, 255, (1, 8, 3, 74, 90), dtype=torch.uint8)
+    seen = normalise(centre_crop(resize(clips.float() / 255, 73), 64), (0.45,) * 3, (0.225,) * 3)
+    with torch.no_grad():
+        torch.testing.assert_close(method.features(clips), model.encode(seen), rtol=1e-5, atol=1e-5)
+
+
+def test_the_classes_of_a_fine_tuned_file_are_left_and_told(s3dg, tmp_path):
+    state = official(s3dg, heads={}) | {"head.out.weight": torch.ones(101, 1024), "head.out.bias": torch.ones(101)}
+    _, report = import_weights(save(state, tmp_path / "ft.pyth"))
+    assert report.ignored == ("head.bias", "head.weight") and len(report.matched) == 534
+    assert {name.split(".")[0] for name in report.missing} == {"visual_head", "topical_head", "predictor"}
+
+
+def test_the_baseline_becomes_a_method_without_topics(tmp_path):
+    ours = build("s3dg", topical=False)
+    path = save(official(ours, heads={"visual_head.": "head.mlp."}), tmp_path / "simclr.pyth")
+    method, report = import_weights(path)
+    assert method.config.topical is False and report.fits
+    with pytest.raises(ValueError, match=r"topical \(True\) is False in .*simclr.pyth; leave it out"):
+        import_weights(path, topical=True)
 
 
 def test_names_without_a_rule_stay():

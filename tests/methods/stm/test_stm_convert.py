@@ -26,7 +26,7 @@ def test_weights_load_from_every_container(state, tmp_path, kind):
     if kind == "plain":
         source = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     elif kind == "wrapped":
-        source = {"epoch": 3, "state_dict": state}
+        source = {"epoch": 3, "network": state}
     elif kind == "safetensors":
         source = tmp_path / "weights.safetensors"
         save_file(state, source)
@@ -71,18 +71,17 @@ def test_unreadable_sources_get_one_clear_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone.pth\) do not exist"):
         load_official(tmp_path / "gone.pth")
     (tmp_path / "weights.h5").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"must be a .pth, .pt, .bin or .safetensors file"):
+    with pytest.raises(ValueError, match=r"must be a .safetensors, .pth, .pyth, .pt, .bin or .tar file"):
         load_official(tmp_path / "weights.h5")
     (tmp_path / "object.pth").write_bytes(pickle.dumps(Exception("code"), protocol=2))
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 broken")
     (tmp_path / "empty.pth").write_bytes(b"")
     for name in ("object.pth", "cut.pth", "empty.pth"):
-        with pytest.raises(ValueError, match=rf"{name}\) hold something else than tensors, or are damaged"):
+        with pytest.raises(ValueError, match=rf"{name}\) hold objects beside tensors, or are damaged"):
             load_official(tmp_path / name)
     (tmp_path / "cut.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}")
     with pytest.raises(ValueError, match=r"cut.safetensors\) cannot be read"):
         load_official(tmp_path / "cut.safetensors")
-    with pytest.raises(ValueError, match="must be a state dict of tensors by name, got dict"):
-        load_official({})
-    with pytest.raises(ValueError, match=r"something else than tensors \(epoch\)"):
-        load_official({"epoch": 3})
+    for nothing in ({}, {"epoch": 3}):
+        with pytest.raises(ValueError, match=r"weights hold no tensors under .*'network' or at the top"):
+            load_official(nothing)

@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from vitascope.methods.hico.config import HiCoConfig, hico, hico_r2plus1d
+from vitascope.methods.hico.method import HiCo
 from vitascope.methods.hico.model import BACKBONES, HiCoModel
 from vitascope.nn.loading import LoadReport, State, compare, load_weights
 
@@ -91,6 +93,43 @@ def load_official(path: str | Path) -> tuple[State, LoadReport]:
             f"weights ({path}) do not fit {told['backbone']}: {report}; give a whole file of HiCo or CoCLR"
         )
     return ours, report
+
+
+def import_weights(path: str | Path, **fields: Any) -> tuple[HiCo, LoadReport]:
+    """Build the method that a file of HiCo or CoCLR was made for, with its weights.
+
+    What the file has not stays as it began, and is reported as missing: CoCLR's and fine-tuned files have no head of ours.
+    The classes of a fine-tuned file are ignored. For use in a library see `engine.start.add_run`.
+
+    Args:
+        path: As `load_official` takes it.
+        fields: Of `HiCoConfig`, for what no file tells: above all `num_frames`, `stride_frames` and `size`. The rest is
+            that of recipe `hico`, or `hico-r2plus1d`, its pixels' mean and deviation too, whosever file it is.
+
+    Returns:
+        The method in evaluation mode, and what became of every tensor.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: As `load_official`, or `fields` contradict the file.
+    """
+    tensors, report = load_official(path)
+    told = config_of(tensors)
+    wrong = [name for name in told.keys() & fields.keys() if told[name] != fields[name]]
+    if wrong:
+        raise ValueError(f"{wrong[0]} ({fields[wrong[0]]}) is {told[wrong[0]]} in {path}; leave it out")
+    recipe = hico_r2plus1d() if told["backbone"] == "r2plus1d-10" else hico()
+    method = HiCo(HiCoConfig.model_validate(recipe.model_dump() | told | fields)).eval()
+    own = method.model.state_dict()
+    ours = {name: tensor for name, tensor in tensors.items() if name in own}
+    method.model.load_state_dict({**own, **ours})
+    left = tensors.keys() - own.keys()  # of a classifier
+    return method, replace(
+        report,
+        matched=tuple(sorted(ours)),
+        missing=tuple(sorted(own.keys() - ours.keys())),
+        ignored=tuple(sorted({*report.ignored, *left})),
+    )
 
 
 def to_ours(state: State) -> State:

@@ -10,6 +10,7 @@ from vitascope.methods.base import Frozen, Optim
 from vitascope.video.flow import FlowMethod
 
 Prediction = Literal["pixels", "position", "shape", "visibility"]
+MOTION = ("position", "shape", "visibility")
 
 
 class MMEConfig(Frozen):
@@ -166,7 +167,8 @@ class MMEConfig(Frozen):
             raise ValueError(f"patch_size ({self.patch_size}) must be even: a token owns 2 x 2 tracks")
         if self.predicts_motion and ("pixels" in self.predicts or len(set(self.predicts)) < len(self.predicts)):
             raise ValueError(
-                f"predicts ({', '.join(self.predicts)}) must be pixels alone, or parts of motion, each once"
+                f"predicts ({', '.join(self.predicts)}) must be pixels alone, or parts of motion ({', '.join(MOTION)}), "
+                "each once"
             )
         owned = self.tubelet_frames * self.stride_frames
         if self.predicts_motion and self.track_steps > owned:
@@ -187,7 +189,6 @@ class MMEConfig(Frozen):
         return self
 
 
-MOTION = ("position", "shape", "visibility")
 SMALL = dict(embed_dim=384, num_heads=6, batch_size=64, optim=Optim(lr=2e-4, min_lr=1e-5, warmup=0.05, clip_norm=1.0))
 PAPER_SCHEDULE = dict(  # of MME on Kinetics-400, and its small decoder
     mask_ratio=0.7,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -137,18 +139,21 @@ def motion_at(method: Method, path: str, seconds: float, is_trained: bool) -> tu
         is_trained: Whether its predictions mean something, and are shown.
 
     Returns:
-        The figure, and its rows as one picture uint8 `[3, H, W]`.
+        The figure, whose caption tells where the video ends before the clip does, and its rows as one picture uint8
+        `[3, H, W]`.
 
     Raises:
         ValueError: The method predicts no motion.
-        VideoError: The video cannot be read, or not at that time.
+        VideoError: The video cannot be read; `out_of_range` for a time outside it.
     """
     config = method.config
     if not isinstance(config, MMEConfig) or not config.predicts_motion:
         raise ValueError("the recipe predicts no motion; take `mme`, or a run of it")
     with VideoReader(path) as reader:
         start = float(reader.frames_at_seconds([seconds], size=16).times_seconds[0])
-        end = start + (config.num_frames * config.stride_frames - 0.5) / reader.index.fps
+        ahead = reader.index.times_seconds[reader.index.times_seconds >= start]
+    covered = config.num_frames * config.stride_frames  # frames of the video
+    end = float(ahead[covered]) if len(ahead) > covered else None
     whole = config.model_copy(update={"crop_scales": (1.0,), "shuffle": "off"})
     samples = type(method)(whole).samples(method.stages()[0], [Record(path, start_seconds=start, end_seconds=end)])
     samples.is_centred = True
@@ -156,4 +161,9 @@ def motion_at(method: Method, path: str, seconds: float, is_trained: bool) -> tu
     with torch.inference_mode():
         said = method.model(normalise(batch["clips"].float() / 255), batch["mask"]) if is_trained else {}
         figure = motion_figures(batch, said, config)[0]
+    if len(ahead) < covered:
+        told = (
+            f"The video ends after {len(ahead)} of the {covered} frames that the clip spans; its last one is repeated."
+        )
+        figure = replace(figure, caption=f"{figure.caption} {told}")
     return figure, contact_sheet(figure.rows)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from vitascope.methods.stm.resnet50 import STM
+from vitascope.nn.loading import load_weights, tensors_of
 
-WRAPPERS = ("state_dict", "model", "network")  # under which training scripts keep the weights beside other things
 NAMES = ((r"^module\.", ""),)  # (pattern, ours): the released network was wrapped for several GPUs
 STRANGERS = {  # a part of a name -> whose it is
     "mask_rgb_encoder.": "Mask-Propagation or MiVOS",
@@ -26,15 +24,16 @@ def load_official(path_or_state_dict: str | Path | Mapping) -> STM:
     """Build the paper's network from the released weights, or from any with the same names.
 
     Args:
-        path_or_state_dict: A `.pth`, `.pt` or `.safetensors` file, or the state dict itself; with or without the prefix
-            `module.`, with or without a wrapper `state_dict`. Nothing but tensors is unpickled.
+        path_or_state_dict: A file as `nn.loading.load_weights` takes it, or the state dict itself; with or without the
+            prefix `module.`, with or without a wrapper `state_dict`.
 
     Returns:
         The network on the CPU, in float32 and in evaluation mode.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The weights are of another kind, or a tensor is missing, unexpected or of another shape.
+        ValueError: The file cannot be read, the weights are of another kind, or a tensor is missing, unexpected or of
+            another shape.
 
     Example:
         >>> state = {f"module.{name}": tensor for name, tensor in STM().state_dict().items()}
@@ -42,8 +41,8 @@ def load_official(path_or_state_dict: str | Path | Mapping) -> STM:
         (558, False)
     """
     is_state = isinstance(path_or_state_dict, Mapping)
-    content = path_or_state_dict if is_state else _read(Path(path_or_state_dict))
-    state, network = to_ours(_unwrap(content)), STM()
+    given = tensors_of(path_or_state_dict) if is_state else load_weights(path_or_state_dict)
+    state, network = to_ours(given), STM()
     problem = _misfit(network.state_dict(), state)
     if problem:
         raise ValueError(f"weights do not fit the network of the paper: {problem}; {OFFICIAL}")
@@ -58,6 +57,7 @@ def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: The names are those of another network, or two become one.
 
     Example:
+        >>> import torch
         >>> list(to_ours({"module.Decoder.pred2.bias": torch.zeros(2)}))
         ['Decoder.pred2.bias']
     """
@@ -76,44 +76,6 @@ def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise ValueError(f"weights hold {renamed} twice, the second time as {name}; the file mixes two networks")
         ours[renamed] = tensor
     return ours
-
-
-def _read(path: Path) -> object:
-    if not path.is_file():
-        raise FileNotFoundError(f"weights ({path}) do not exist; give the path of a .pth or .safetensors file")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(
-                f"weights ({path}) cannot be read ({error}); copy the file again from its source"
-            ) from None
-    if path.suffix not in (".pth", ".pt", ".bin"):
-        raise ValueError(f"weights ({path}) must be a .pth, .pt, .bin or .safetensors file")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"weights ({path}) hold something else than tensors, or are damaged ({reason}); save the state dict alone, "
-            "or copy the file again from its source"
-        ) from None
-
-
-def _unwrap(content: object) -> Mapping[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"weights must be a state dict of tensors by name, got {type(content).__name__}; {OFFICIAL}")
-    others = [str(name) for name, tensor in content.items() if not isinstance(tensor, Tensor)]
-    if others:
-        raise ValueError(f"weights hold something else than tensors ({_few(others)}); give the state dict alone")
-    return content
 
 
 def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
