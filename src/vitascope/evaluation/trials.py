@@ -124,14 +124,13 @@ def run_trial(trial: Trial) -> dict[str, float]:
     if trial.arm.is_trained:
         _train(method, trial.videos, folder / "pre-trained", trial.seed)
     told: dict[str, float] = {}
+    features = _encoded(method, trial) if trial.tasks else {}
     for task in trial.tasks:
-        known, asked = (_encoded(method, records, trial.read) for records in (task.train, task.test))
-        labels = [[label_of(record) for record in records] for _, records in (known, asked)]
-        told[f"{task.name}, linear probe"] = linear_probe(
-            known[0], labels[0], asked[0], labels[1], seed=trial.seed
-        ).top1
+        known, asked = (np.stack([features[_stretch(r)] for r in records]) for records in (task.train, task.test))
+        labels = [[label_of(record) for record in records] for records in (task.train, task.test)]
+        told[f"{task.name}, linear probe"] = linear_probe(known, labels[0], asked, labels[1], seed=trial.seed).top1
         if trial.retrieval:
-            told[f"{task.name}, R@1"] = score(*asked, *known).recall[1]
+            told[f"{task.name}, R@1"] = score(asked, task.test, known, task.train).recall[1]
     del method
     for task in trial.tasks if trial.classifier else ():
         told[f"{task.name}, fine-tuned"] = _fine_tuned(trial, task, folder)
@@ -152,11 +151,17 @@ def _train(method: Method, records: list[Record], folder: Path, seed: int) -> No
         )
 
 
-def _encoded(method: Method, records: list[Record], read: Callable) -> tuple[np.ndarray, list[Record]]:
-    features, kept, unreadable = encode(method, records, read)
+def _stretch(record: Record) -> tuple[str, float | None, float | None]:
+    return record.path, record.start_seconds, record.end_seconds
+
+
+def _encoded(method: Method, trial: Trial) -> dict[tuple[str, float | None, float | None], np.ndarray]:
+    """Features of every stretch that a task asks about, each made once."""
+    asked = {_stretch(record): record for task in trial.tasks for record in (*task.train, *task.test)}
+    features, kept, unreadable = encode(method, list(asked.values()), trial.read)
     if unreadable:
         raise TrialFailed(f"{next(iter(unreadable.items()))} cannot be read; delete its folder")
-    return features, kept
+    return {_stretch(record): row for record, row in zip(kept, features, strict=True)}
 
 
 def _fine_tuned(trial: Trial, task: Task, folder: Path) -> float:

@@ -216,7 +216,7 @@ def test_a_file_becomes_a_method_that_gives_features_of_its_weights(backbone, pr
     state = official(model.state_dict(), prefix, heads={} if missing else None)
     method, report = import_weights(save(state, tmp_path / "a.pyth"), num_frames=8, size=64)
     assert isinstance(method, HiCo) and not method.training
-    assert (method.config.backbone, method.snippet.num_frames, method.snippet.size) == (backbone, 8, 64)
+    assert (method.config.backbone, method.snippet.num_frames, method.config.size) == (backbone, 8, 64)
     assert len(report.missing) == missing and all(name.split(".")[0] != "encoder" for name in report.missing)
     own = method.model.state_dict()
     assert sorted([*report.matched, *report.missing]) == sorted(own)

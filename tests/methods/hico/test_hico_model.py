@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vitascope.engine.configure import override
 from vitascope.methods.hico import model as module
 from vitascope.methods.hico.method import HiCo
 from vitascope.methods.hico.model import BACKBONES, HiCoModel, projection_head
@@ -91,6 +92,12 @@ def test_pairs_of_many_clips_take_little_memory(monkeypatch):
     assert max(saved) <= 2**14 < 128 * 128 * 32
 
 
+def test_predictor_tells_pairs_apart_from_the_start():
+    torch.manual_seed(0)
+    model, topical = HiCoModel(Tiny3D(width=8), 64), torch.nn.functional.normalize(torch.randn(64, 128), dim=1)
+    assert 0.2 < model.pair_logits(topical).std().item() < 2  # of linear layers as they are drawn by default: 0.02
+
+
 def test_layer_norm_makes_a_clip_independent_of_its_batch():
     clips = torch.rand(4, 4, 3, 32, 32)
     for head_norm, is_independent in (("layer", True), ("batch", False)):
@@ -132,3 +139,14 @@ def test_one_video_alone_is_refused():
     method = HiCo(HiCo.recipes["hico-tiny"]())
     with pytest.raises(ValueError, match="the data hold 1 video; at least 2 are needed"):
         method.samples(method.stages()[0], [Record("a.mp4"), Record("a.mp4", start_seconds=3.0)])
+
+
+def test_features_are_of_the_pixels_that_are_read_and_of_no_enlarged_ones():
+    method = HiCo(override(HiCo.recipes["hico-tiny"](), ["tiny_width=8"])).eval()
+    side, size = method.snippet.size, method.config.size
+    assert abs(size / side - 0.875) < 0.01
+    clips = torch.randint(0, 256, (1, 8, 3, side, side + 20), dtype=torch.uint8)
+    top, left = (side - size) // 2, (side + 20 - size) // 2
+    seen = clips[..., top : top + size, left : left + size].float() / 255
+    with torch.no_grad():
+        torch.testing.assert_close(method.features(clips), method.model.encode((seen - 0.45) / 0.225))

@@ -7,6 +7,7 @@ Differs from the paper:
 - Progress of the gradual sampling is that of each draw, not of an epoch told to the loading processes: it resumes exactly.
 - A video that cannot be read is left out and reported; the release takes its neighbour in the list.
 - Both maps of topical pairs are transposes of each other, so one is made.
+- The predictor begins with weights that fit unit vectors, so that it tells pairs apart from the start.
 - The release's blur has a kernel of one pixel and does nothing, so there is none.
 - The gather passes gradients on, so no factor makes up for those that are lost.
 - Clips of a pair may be guided by an index of shots (`content`), which the paper has not.
@@ -49,7 +50,9 @@ class HiCo(Method):
     def __init__(self, config: HiCoConfig) -> None:
         super().__init__()
         self.config = config
-        self.snippet = Snippet(num_frames=config.num_frames, stride_frames=config.stride_frames, size=config.size)
+        self.snippet = Snippet(
+            num_frames=config.num_frames, stride_frames=config.stride_frames, size=round(config.size / TEST_CROP)
+        )
         vit = {name: getattr(config, name) for name in VIT_SIZES}
         encoder = make_encoder(config.backbone, config.tiny_width, grid=config.grid, **vit)
         self.model = HiCoModel(

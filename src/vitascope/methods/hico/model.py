@@ -173,7 +173,9 @@ class HiCoModel(nn.Module):
 
 
 def _predictor(dim: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 1))
+    first = nn.Linear(dim, dim)
+    nn.init.normal_(first.weight)  # for two unit vectors; drawn as usual, all pairs get one answer for a hundred steps
+    return nn.Sequential(first, nn.ReLU(), nn.Linear(dim, 1))
 
 
 def _unit(x: Tensor) -> Tensor:
