@@ -185,7 +185,7 @@ TINY = dict(
     length=600,
     unit="steps",
     batch_size=16,
-    optim=Optim(lr=5e-4, min_lr=1e-5, warmup=0.1, weight_decay=0.05, clip_norm=1.0),
+    optim=Optim(lr=1e-3, min_lr=1e-5, warmup=0.1, weight_decay=0.05, clip_norm=1.0),
 )
 
 
