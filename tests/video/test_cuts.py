@@ -139,6 +139,21 @@ def test_camera_motion_is_no_cut_and_hides_none(pixels_per_frame):
     assert found_in(both) == [("cut", 60)]
 
 
+def test_a_jump_of_time_before_a_still_camera_is_a_cut():
+    def walker(left: np.ndarray) -> np.ndarray:
+        frames = pan(1, len(left), 0.0)
+        for frame, x in zip(frames, left):
+            frame[:, 8:28, x : x + 14] = scenery(9)[:, 8:28, :14]
+        return frames
+
+    step = np.arange(40) // 4
+    assert found_in(walker(np.r_[step, 40 + step])) == [("cut", 40)]
+    assert found_in(walker(np.r_[step, 10 + step])) == []  # walks on
+    assert found_in(walker(np.r_[step, [40, 40, 40], 10 + step])) == []  # a few broken frames
+    fast = np.r_[np.zeros(20, int), np.arange(0, 48, 6), np.full(20, 48)]
+    assert found_in(walker(fast)) == []  # starts to run, and stops
+
+
 def test_an_object_before_the_camera_is_no_cut():
     frames = pan(1, 80)
     for k in range(24):  # it enters on the left, covers two thirds of the picture and leaves on the right

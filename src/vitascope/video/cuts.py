@@ -6,6 +6,9 @@ pictures is the mean absolute difference of a pixel, added over the three planes
 - A hard cut is a frame unlike the ones before it, much more so than its neighbours are unlike each other (so strong
   motion is none), and all of the next few are unlike all of the last few (so a flash is none) also in structure (so a
   change of exposure is none).
+- A jump cut, after which the same camera shows the same place at another time, is a hard cut too. It changes less, and
+  leaves most of the structure; so it must stand out from the largest of its neighbours' changes, not from the median,
+  and so must the change of structure.
 - A dissolve is a stretch whose middle is about the mean of its ends, which differ: mixing two pictures halves the
   variance, or, where one of them is much brighter, moves in a straight line between them, as motion does not.
 - A fade is a stretch whose ends have a picture and whose middle has none, reached step by step.
@@ -37,6 +40,8 @@ MIN_CONTRAST = 2.7  # distance over a cut, against the median distance of neighb
 NOISE, STILL = 2.0, 0.5  # distances that noise makes; at most STILL is a repeated frame
 NEIGHBOURS_SECONDS = 0.4  # on each side
 MAX_LIKENESS = 0.7  # correlation of luma over a hard cut
+MIN_JUMP_DISTANCE, MIN_JUMP_CONTRAST, JUMP_NOISE = 4.0, 2.5, 1.0  # of jump cuts, against the largest of the neighbours
+MAX_JUMP_LIKENESS = 0.95
 FLASH_FRAMES = 3
 
 HALF_SECONDS = (0.12, 0.16, 0.2, 0.27, 0.35, 0.45, 0.6, 0.8, 1.0)  # half lengths of gradual changes
@@ -200,11 +205,18 @@ def _find(planes: np.ndarray, fps: float) -> list[_Found]:
 def _hard_cuts(planes: np.ndarray, window: int) -> list[_Found]:
     steps = np.r_[0, _distance(planes[1:], planes[:-1])]  # [T] from the frame before
     candidates = []
-    for t in np.flatnonzero(steps >= MIN_DISTANCE):
+    for t in np.flatnonzero(steps >= MIN_JUMP_DISTANCE):
         around = np.r_[steps[max(1, t - window) : t], steps[t + 1 : t + 1 + window]]
         around = around[around > STILL]  # repeated frames say nothing about the motion
-        level = MIN_CONTRAST * ((np.median(around) if len(around) else 0) + NOISE)
-        if steps[t] >= level and _is_other_shot(planes, int(t), max(level, MIN_DISTANCE)):
+        median, largest = (np.median(around), around.max()) if len(around) else (0, 0)
+        level = max(MIN_CONTRAST * (median + NOISE), MIN_DISTANCE)
+        jump_level = max(MIN_JUMP_CONTRAST * (largest + JUMP_NOISE), MIN_JUMP_DISTANCE)
+        if steps[t] < min(level, jump_level):
+            continue
+        distance, likeness = _over(planes, int(t))
+        is_cut = min(steps[t], distance) >= level and likeness < MAX_LIKENESS
+        is_jump = min(steps[t], distance) >= jump_level and likeness < _jump_likeness(planes, int(t), window)
+        if is_cut or is_jump:
             candidates.append(int(t))
     found: list[_Found] = []
     for t in sorted(candidates, key=lambda t: -steps[t]):  # of a cut with a mixed frame in it, the larger step
@@ -213,11 +225,20 @@ def _hard_cuts(planes: np.ndarray, window: int) -> list[_Found]:
     return found
 
 
-def _is_other_shot(planes: np.ndarray, t: int, level: float) -> bool:
-    """Whether each of the few frames from `t` on is unlike each of the few before."""
+def _over(planes: np.ndarray, t: int) -> tuple[float, float]:
+    """How unlike the few frames from `t` on are to the few before: least distance and largest likeness of a pair."""
     before, after = planes[max(0, t - 1 - FLASH_FRAMES) : t], planes[t : t + 1 + FLASH_FRAMES]
     pairs = before[:, None], after[None]  # [a, 1, C, H, W], [1, b, C, H, W]
-    return bool(_distance(*pairs).min() >= level and _likeness(*pairs).max() < MAX_LIKENESS)
+    return float(_distance(*pairs).min()), float(_likeness(*pairs).max())
+
+
+def _jump_likeness(planes: np.ndarray, t: int, window: int) -> float:
+    """The likeness below which the structure changes at `t` by much more than between any two neighbours nearby."""
+    if not FLASH_FRAMES < t < len(planes) - FLASH_FRAMES:
+        return -1.0  # nothing to compare with
+    parts = planes[max(0, t - window) : t], planes[t : t + 1 + window]
+    least = min(float(_likeness(part[1:], part[:-1]).min()) for part in parts)
+    return min(1 - MIN_JUMP_CONTRAST * (1 - least), MAX_JUMP_LIKENESS)
 
 
 def _gradual(planes: np.ndarray, fps: float) -> Iterator[_Found]:

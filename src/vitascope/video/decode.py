@@ -25,6 +25,7 @@ _MAX_HELD = 32  # frames held back until the packets before theirs have come out
 _SKIPPED_IN = {"mov", "matroska"}  # containers whose packets are whole frames: fields of one cannot be told apart there
 _LATE_STARTS = 2  # seeks one key frame earlier, when decoding starts later than the key frame promised
 _NOT_YET = 1 << 62
+_ACCURATE = Interpolation.AREA | Interpolation.ACCURATE_RND
 
 
 class _Damage:
@@ -56,6 +57,8 @@ class _Damage:
         self._stretches[end] = first, position
 
     def reaches(self, number: int, position: int) -> bool:
+        if not self._stretches and not self._alone:
+            return False
         if number in self._alone:
             return True
         return any(
@@ -93,7 +96,8 @@ class Decoder:
             self._jump(position)
         while (found := self._peek()) is not None and found[0] <= position:
             self._ready.popleft()
-            self._miss(range(self._at + 1, found[0]))
+            if found[0] > self._at + 1:
+                self._miss(range(self._at + 1, found[0]))
             self._at = found[0]
             if found[1] is None:
                 self.missing.add(found[0])
@@ -217,23 +221,25 @@ class Decoder:
         self._release()
 
     def _enter(self, packet: av.Packet, number: int) -> None:
-        position = -1
-        if not self._index.is_counted:
-            position = -1 if packet.is_discard else self._index.position_of(self._stamp(packet))
-        if packet.is_keyframe:
+        position, is_key = -1, packet.is_keyframe
+        if not self._index.is_counted and not packet.is_discard:
+            position = self._index.position_of(self._stamp(packet))
+        if is_key:
             self._key = position
             self._damage.key_frame(number, position)
         if packet.is_corrupt:
             self._damage.strike(number)
         packet.opaque = number
-        self._skip(position, packet.is_keyframe)
+        self._skip(position, is_key)
         if position >= 0:
             self._inside[number] = position, self._key
             self._front = max(self._front, position)
 
     def _take(self, frame: av.VideoFrame) -> None:
         """Gives a frame out of the decoder its position and holds it back."""
-        number = frame.opaque if isinstance(frame.opaque, int) else self._number - 1
+        number = frame.opaque
+        if not isinstance(number, int):
+            number = self._number - 1
         position, key = self._inside.pop(number, (-1, -1))
         if self._index.is_counted:
             position, self._counted = self._counted, self._counted + 1
@@ -332,11 +338,10 @@ class Converter:
         height, width = out.shape[1:]
         if self._turns % 2:
             height, width = width, height
-        interpolation = Interpolation.AREA
-        if width % 16 or (width, height) != (frame.width, frame.height):
-            # Without this flag swscale takes a short cut at native size that leaves up to 8 wrong columns at the right edge,
-            # unless the width is a multiple of 16. When scaling the flag costs nothing.
-            interpolation |= Interpolation.ACCURATE_RND
+        # Without ACCURATE_RND swscale takes a short cut at native size that leaves up to 8 wrong columns at the right edge,
+        # unless the width is a multiple of 16. When scaling the flag costs nothing.
+        is_short_cut_right = width % 16 == 0 and (width, height) == (frame.width, frame.height)
+        interpolation = Interpolation.AREA if is_short_cut_right else _ACCURATE
         scaled = self._scaler.reformat(
             frame, width, height, "gbrp", interpolation=interpolation, dst_color_range=ColorRange.JPEG, threads=1
         )

@@ -32,7 +32,6 @@ from vitascope.video.transforms import (
     draw_chosen,
     draw_colour_jitter,
     draw_random_resized_boxes,
-    flip,
     grayscale,
 )
 
@@ -175,17 +174,17 @@ def augmented(frames: Tensor, rows: Tensor, size: int, augment: Augment, generat
     is_flipped = draw_chosen(count, how.flip_probability, generator)
     clips = torch.empty((count, rows.shape[1], frames.shape[1], size, size), dtype=torch.uint8)
     for number, (x0, y0, x1, y1) in enumerate(boxes.tolist()):  # one clip fits into the processor's cache, three do not
-        crop = frames[..., y0:y1, x0:x1][rows[number]]  # [T, C, h, w]
+        crop = frames[..., y0:y1, x0:x1].index_select(0, rows[number])  # [T, C, h, w]; indexing is 10 times slower
         # in 8 bits: 5 times faster than `transforms.resize`, and less than one level away from it
-        small = F.interpolate(crop, size=(size, size), mode="bilinear", antialias=True)
-        clip = small[None].float().div_(255)  # [1, T, C, size, size]
-        if is_coloured[number]:
-            clip = colour_jitter(clip, ColourJitter(*(drawn[number : number + 1] for drawn in jitter)))
-        if is_grey[number]:
-            clip = grayscale(clip, is_grey[number : number + 1])
-        if is_flipped[number]:
-            clip = flip(clip, is_flipped[number : number + 1])
-        clips[number] = clip[0].mul_(255).round_()
+        clip = F.interpolate(crop, size=(size, size), mode="bilinear", antialias=True)
+        if is_coloured[number] or is_grey[number]:
+            clip = clip[None].float().div_(255)  # [1, T, C, size, size]
+            if is_coloured[number]:
+                clip = colour_jitter(clip, ColourJitter(*(drawn[number : number + 1] for drawn in jitter)))
+            if is_grey[number]:
+                clip = grayscale(clip, is_grey[number : number + 1])
+            clip = clip[0].mul_(255).round_()
+        clips[number] = clip.flip(-1) if is_flipped[number] else clip
     return clips
 
 
