@@ -101,7 +101,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
 
 def measure(method: HiCo, task: Task) -> dict[str, list[bool]]:
     """Whether each segment is told right, by probe and by its nearest."""
-    clip = method.snippet.model_dump() | {"stride_frames": task.stride_frames}
+    clip = method.snippet.model_dump()
 
     def read(record: Record) -> torch.Tensor:
         clips = spread_clips(record, **clip, num_clips=NUM_CLIPS) / 255

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitascope.structures import Record, VideoError
-from vitascope.video.snippets import spread_clips
+from vitascope.video.snippets import Snippets, snippet_at, spread_clips
 from vitascope.video.writer import VideoWriter
 
 
@@ -41,3 +41,11 @@ def test_a_short_record_gives_one_clip_that_does_not_leave_it(counting):
 def test_a_stretch_without_frames_is_an_error(counting):
     with pytest.raises(VideoError, match="out_of_range"):
         spread_clips(Record(counting, start_seconds=9.0), 4, 2)
+
+
+def test_a_stride_at_another_rate_spans_the_same_seconds(counting):
+    assert numbers(spread_clips(Record(counting), 4, 3, fps=12.5)) == numbers(spread_clips(Record(counting), 4, 6))
+    assert numbers(snippet_at(counting, 0.4, 4, 3, fps=12.5)[None]) == [[10, 16, 22, 28]]
+    one, other = Snippets(Record(counting), 4, 3, fps=12.5), Snippets(Record(counting), 4, 6)
+    assert one.window_seconds == other.window_seconds == pytest.approx(0.96)
+    assert [numbers(clip[None]) for _, clip in one] == [numbers(clip[None]) for _, clip in other]

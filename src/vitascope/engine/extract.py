@@ -100,7 +100,9 @@ def extract(
         WriteError: The disk is full or read-only.
     """
     settings = settings or ExtractSettings()
-    wanted = {"asked": {**method.snippet.model_dump(), **(asked or {}), "precision": settings.precision}}
+    wanted = {
+        "asked": {**method.snippet.model_dump(exclude_none=True), **(asked or {}), "precision": settings.precision}
+    }
     wanted["model_hash"] = hash_of(method)
     work = _Work(library, model_id, wanted, settings.dtype)
     todo = work.plan(records)

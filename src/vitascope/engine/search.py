@@ -30,7 +30,7 @@ def search(
         run: Beginning of the id of the run whose vectors are compared; None for the newest that has some.
         k: How many.
         load_method: Gives the method of a run's folder.
-        snippet_at: `(path, seconds, num_frames=, stride_frames=, size=)` -> the clip uint8 `[T, C, H, W]` there.
+        snippet_at: `(path, seconds, num_frames=, stride_frames=, fps=, size=)` -> the clip uint8 `[T, C, H, W]` there.
 
     Raises:
         LibraryError: There are no vectors.

@@ -65,7 +65,7 @@ class Tools(NamedTuple):
 
     Attributes:
         configure: `(recipe, assignments)` -> its method and configuration.
-        spread_clips: `(record, num_frames=, stride_frames=, size=, num_clips=)` -> its clips uint8 `[V, T, C, H, W]`.
+        spread_clips: `(record, num_frames=, stride_frames=, fps=, size=, num_clips=)` -> its clips uint8 `[V, T, C, H, W]`.
         index_shots: `(video, path)` writes the index of a video's shots.
     """
 

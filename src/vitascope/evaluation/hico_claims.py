@@ -157,9 +157,7 @@ def measure(
     for seed in range(budget.seeds):
         for arm in arms(tools.configure, budget):
             seen = tasks[-1].train if arm.name.endswith(TRIMMED) else videos
-            c = arm.config
-            clip = {"num_frames": c.num_frames, "stride_frames": c.stride_frames, "size": c.size, "num_clips": 1}
-            read = partial(tools.spread_clips, **clip)
+            read = partial(tools.spread_clips, **arm.cls(arm.config).snippet.model_dump(), num_clips=1)
             trials.append(Trial(arm, seed, seen, tasks, read, folder, retrieval=True))
     return run_trials(trials, num_workers, name, progress)
 

@@ -38,7 +38,7 @@ def evaluate_run(
         folder: Of the run.
         data: Labelled clips that are asked about.
         train: Labelled clips that a probe learns from.
-        spread_clips: `(record, num_frames=, stride_frames=, size=, num_clips=)` -> its clips.
+        spread_clips: `(record, num_frames=, stride_frames=, fps=, size=, num_clips=)` -> its clips.
         num_clips: Of each record, for an encoder.
         num_folds, seed: As `recognition.evaluate`.
         device: `cpu`, `cuda` or `auto`.

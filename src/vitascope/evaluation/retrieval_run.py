@@ -51,7 +51,7 @@ def evaluate_run(
         data: Labelled clips that are looked for, and among which is looked if there is no gallery.
         gallery: Labelled clips among which is looked.
         library: Where the run is; None for the only one here.
-        spread_clips: `(record, num_frames=, stride_frames=, size=, num_clips=)` -> its clips.
+        spread_clips: `(record, num_frames=, stride_frames=, fps=, size=, num_clips=)` -> its clips.
         num_clips: Of each record.
         embedded: Take the vectors that the library keeps (`embedded_features`) instead of reading video.
         centre, leave_out: As `retrieval.evaluate`.
@@ -116,7 +116,8 @@ def embedded_features(
 
 
 def _told(clip: dict[str, Any]) -> str:
-    return f"{clip['num_frames']} frames, {clip['stride_frames']} apart, of short side {clip['size']}"
+    rate = f" at {clip['fps']:g} frames a second" if clip["fps"] else ""
+    return f"{clip['num_frames']} frames, {clip['stride_frames']} apart{rate}, of short side {clip['size']}"
 
 
 def _pictures(

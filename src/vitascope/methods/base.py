@@ -6,8 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import Tensor, nn, utils
 
 from vitascope.structures import Figure, Labels, Masks, Record, Segments
 
@@ -50,7 +49,8 @@ class Stage(Frozen):  # one stretch of training
 
 class Snippet(Frozen):  # the clip that a method's encoder takes
     num_frames: int = Field(gt=0)
-    stride_frames: int = Field(gt=0, description="Distance of two frames of the clip, in frames of the video.")
+    stride_frames: int = Field(gt=0, description="Distance of two frames of the clip, in frames at `fps`.")
+    fps: float | None = Field(None, gt=0, description="Rate at which the stride counts; None for the video's own.")
     size: int = Field(gt=0, description="Height and width, in pixels.")
 
 
@@ -64,7 +64,7 @@ class Method(nn.Module, ABC):  # a published method: built as `cls(config)`, whi
     @abstractmethod
     def stages(self) -> list[Stage]: ...
     @abstractmethod
-    def samples(self, stage: Stage, records: list[Record]) -> Dataset: ...  # takes a Draw, gives dict[str, Tensor]
+    def samples(self, stage: Stage, records: list[Record]) -> utils.data.Dataset: ...  # Draw -> dict[str, Tensor]
     @abstractmethod
     def training_step(self, batch: Batch) -> Batch: ...  # scalars by name; "loss" is a mean over samples
     @abstractmethod

@@ -20,10 +20,11 @@ class Snippets:
     Args:
         record: The video, and optionally a stretch of it.
         num_frames: Frames of a snippet, > 0.
-        stride_frames: Their distance in frames at the video's average rate, > 0.
+        stride_frames: Their distance in frames at `fps`, > 0.
         hop_seconds: Distance of two snippets; None sets them end to end.
         size: Short side of the frames, in pixels.
         index: The video's frame index as `FrameIndex.to_bytes` gave it; made by reading the packets otherwise.
+        fps: Rate at which the stride counts; None for the video's average rate.
 
     Raises:
         VideoError: The video cannot be opened.
@@ -37,12 +38,13 @@ class Snippets:
         hop_seconds: float | None = None,
         size: int | None = None,
         index: bytes | None = None,
+        fps: float | None = None,
     ) -> None:
         kept = None if index is None else FrameIndex.from_bytes(index)
         self._reader, self._size = VideoReader(record.path, index=kept), size
         times = self._reader.index.times_seconds
         self.fps = self._reader.index.fps
-        self.stride_seconds = stride_frames / self.fps
+        self.stride_seconds = stride_frames / (fps or self.fps)
         self.window_seconds = num_frames * self.stride_seconds
         first = min(max(record.start_seconds or 0.0, 0.0), float(times[-1]))
         last = float(times[-1]) if record.end_seconds is None else min(record.end_seconds, float(times[-1]))
@@ -77,9 +79,16 @@ def film_strip(path: str | os.PathLike, start_seconds: float, end_seconds: float
 
 
 def snippet_at(
-    path: str | os.PathLike, seconds: float, num_frames: int, stride_frames: int, size: int | None = None
+    path: str | os.PathLike,
+    seconds: float,
+    num_frames: int,
+    stride_frames: int,
+    size: int | None = None,
+    fps: float | None = None,
 ) -> object:
     """The one snippet that starts at a moment, its last frame repeated at the end: uint8 `[T, C, H, W]`.
+
+    The stride counts at `fps`, or at the video's average rate if it is None.
 
     Raises:
         VideoError: `out_of_range` for a moment outside the video; else as `VideoReader`.
@@ -87,13 +96,17 @@ def snippet_at(
     with VideoReader(path) as reader:
         start = reader.frames_at_seconds([seconds], size=size).times_seconds[0]
         last = float(reader.index.times_seconds[-1])
-        return reader.frames_at_seconds(
-            dense_times(start, num_frames, stride_frames / reader.index.fps, last), size=size
-        ).frames
+        stride_seconds = stride_frames / (fps or reader.index.fps)
+        return reader.frames_at_seconds(dense_times(start, num_frames, stride_seconds, last), size=size).frames
 
 
 def spread_clips(
-    record: Record, num_frames: int, stride_frames: int, size: int | None = None, num_clips: int = 1
+    record: Record,
+    num_frames: int,
+    stride_frames: int,
+    size: int | None = None,
+    num_clips: int = 1,
+    fps: float | None = None,
 ) -> object:
     """Clips spread evenly over a record: uint8 `[V, T, C, H, W]`, `V` at most `num_clips`.
 
@@ -102,9 +115,10 @@ def spread_clips(
     Args:
         record: The video, or a stretch of it.
         num_frames: Frames of a clip, > 0.
-        stride_frames: Their distance in frames at the video's average rate, > 0.
+        stride_frames: Their distance in frames at `fps`, > 0.
         size: Short side of the frames, in pixels.
         num_clips: > 0.
+        fps: Rate at which the stride counts; None for the video's average rate.
 
     Raises:
         VideoError: The video, or a frame that is asked for, cannot be read, or the record's stretch holds no frame.
@@ -115,7 +129,7 @@ def spread_clips(
         times = uniform_times(
             num_clips,
             num_frames,
-            stride_frames / reader.index.fps,
+            stride_frames / (fps or reader.index.fps),
             float(pts[end - 1]),
             first_seconds=float(pts[first]),
         )

@@ -150,3 +150,11 @@ def test_features_are_of_the_pixels_that_are_read_and_of_no_enlarged_ones():
     seen = clips[..., top : top + size, left : left + size].float() / 255
     with torch.no_grad():
         torch.testing.assert_close(method.features(clips), method.model.encode((seen - 0.45) / 0.225))
+
+
+def test_clips_to_embed_last_as_long_as_those_it_learned_from():
+    for recipe in ("hico", "hico-tiny"):
+        config = HiCo.recipes[recipe]()
+        with torch.device("meta"):
+            clip = HiCo(config).snippet
+        assert clip.num_frames * clip.stride_frames / clip.fps == config.clip_seconds

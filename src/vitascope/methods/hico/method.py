@@ -50,9 +50,8 @@ class HiCo(Method):
     def __init__(self, config: HiCoConfig) -> None:
         super().__init__()
         self.config = config
-        self.snippet = Snippet(
-            num_frames=config.num_frames, stride_frames=config.stride_frames, size=round(config.size / TEST_CROP)
-        )
+        clip = {name: getattr(config, name) for name in ("num_frames", "stride_frames")}
+        self.snippet = Snippet(**clip, fps=config.target_fps, size=round(config.size / TEST_CROP))
         vit = {name: getattr(config, name) for name in VIT_SIZES}
         encoder = make_encoder(config.backbone, config.tiny_width, grid=config.grid, **vit)
         self.model = HiCoModel(
