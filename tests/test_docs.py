@@ -53,6 +53,24 @@ def test_readme_python_example_runs(folder, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("h264 3.0 torch.Size([3, 3, 96, 96])")
 
 
+def test_readme_list_of_labelled_clips_is_read(folder):
+    from vitascope.datasets.load import load_labelled
+
+    (text,) = blocks("csv")
+    (folder / "labelled.csv").write_text(text)
+    first, *_, last = records = load_labelled(folder / "labelled.csv")
+    assert all(Path(record.path).is_file() for record in records)
+    assert (first.labels, first.start_seconds, first.end_seconds, first.split) == (("calm",), 0.0, 1.5, "train")
+    assert (last.end_seconds, last.split) == (None, "test")
+
+
+def test_readme_diagram_names_only_verbs_that_exist():
+    from vitascope.cli.main import app
+
+    verbs = re.findall(r"(\w+) +──►", README)
+    assert len(verbs) == 6 and set(verbs) <= {command.name for command in app.registered_commands}
+
+
 def test_readme_names_only_make_targets_that_exist():
     makefile = (Path(__file__).parents[1] / "Makefile").read_text()
     for target in re.findall(r"^make (\S+)", "\n".join(blocks("sh")), re.M):

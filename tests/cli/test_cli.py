@@ -33,6 +33,7 @@ def write_video(path: Path, seed: int, seconds: float = 3.0) -> None:
 def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("cli")
     (root / "films" / "deep er").mkdir(parents=True)
+    (root / "bare").mkdir()
     for seed, name in enumerate(("a.mp4", "deep er/b.mp4", "deep er/c.mp4")):
         write_video(root / "films" / name, seed)
     (root / "films" / "empty.mp4").touch()
@@ -110,6 +111,8 @@ def test_wrong_usage_ends_with_2_and_names_the_remedy(trained, words, message):
     ("words", "message"),
     [
         (("scan", "nowhere"), "nowhere"),
+        (("scan", "bare"), "no video found in bare; files that end in"),
+        (("train", "videomae-tiny", "--data", "films", "--precision", "fp17"), "precision ('fp17') must be 'fp32'"),
         (("train", "videomae-tiny", "--data", "nowhere"), "nowhere"),
         (("search", "--like", "films/a.mp4@99"), "99"),
         (("search", "--like", "films/empty.mp4@0"), "empty"),
@@ -122,7 +125,8 @@ def test_a_failure_ends_with_1_and_one_line(trained, words, message):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (trained / "nowhere.vitascope").exists(), "a failure leaves no library behind"
+    for name in ("nowhere", "bare"):
+        assert not (trained / f"{name}.vitascope").exists(), "a failure leaves no library behind"
 
 
 def test_the_demo_reports_and_trains_anew_only_when_the_videos_changed(tmp_path):

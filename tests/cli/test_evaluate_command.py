@@ -86,3 +86,10 @@ def test_what_does_not_go_together_is_a_usage_error(asked, words, told):
     done = run(*words)
     assert done.exit_code == 2 and not asked
     assert told in " ".join(done.output.replace("│", " ").split())
+
+
+def test_the_help_tells_what_a_list_of_clips_is():
+    from vitascope.cli.main import app
+
+    told = " ".join(CliRunner().invoke(app, ["evaluate", "--help"]).output.split())
+    assert "header video,labels,start,end,split" in told and "Only video and labels are needed" in told

@@ -19,6 +19,7 @@ RESULT = Retrieval(
     chance={1: 0.25, 5: 0.9},
     interval=(0.3, 0.95),
     mean_ap=0.5,
+    chance_ap=0.375,
     num_absent=1,
     classes=(("calm", 2, 0.5, 0.25), ("fight", 2, 1.0, 0.75)),
     queries=(Query("a.mp4", "calm", 2, (("b.mp4", "fight", 0.9),)),),
@@ -63,9 +64,13 @@ def test_people_get_the_figures_the_classes_and_the_protocol(asked):
         "R@1   75.0%, by chance  25.0% (95% interval 30.0% to 95.0%)",
         "R@5  100.0%, by chance  90.0%",
     ]
-    assert text[3:6] == ["mAP   50.0%", "  calm  R@1  50.0% of 2, mAP 25.0%", "  fight R@1 100.0% of 2, mAP 75.0%"]
+    assert text[3:6] == [
+        "mAP   50.0%, by chance  37.5%",
+        "  calm  R@1  50.0% of 2, mAP 25.0%",
+        "  fight R@1 100.0% of 2, mAP 75.0%",
+    ]
     assert text[6] == "queries of a class that the gallery lacks, which count as not found: 1"
-    assert "  bad.mp4: empty: 0 bytes" in text and text[-2:] == ["Retrieval by cosine.", "report: o/report.html"]
+    assert "  bad.mp4: empty: 0 bytes" in text and text[-2:] == ["report: o/report.html", "Retrieval by cosine."]
     assert asked[0][1]["num_clips"] == 10 and asked[0][1]["embedded"]
 
 

@@ -81,7 +81,7 @@ def test_a_very_deep_nesting_is_walked(tmp_path):
 def test_a_folder_that_is_none_is_an_error(tmp_path):
     touch(tmp_path, "a.mp4")
     for name, told in (("a.mp4", "must be a folder"), ("absent", "does not exist; give the folder")):
-        with pytest.raises(ValueError, match=rf"{name}\) {told}"):
+        with pytest.raises(ValueError, match=rf"{name} {told}"):
             find_videos(tmp_path / name)
 
 
@@ -295,6 +295,30 @@ def test_load_records_picks_the_reader_by_what_the_path_is(tmp_path):
                 load(tmp_path / wrong)
 
 
+@pytest.mark.parametrize("name", ["m.csv", "m.txt"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,start,end,label\na.mp4,0,3,jump\n",
+        "filename,label\na.mp4,jump\n",
+        "path label\na.mp4 jump\n",
+        "Video,Labels\na.mp4,jump\n",
+        "video;labels\na.mp4;jump\n",
+        "a.mp4,0,3,jump\n",
+        "jump,a.mp4\n",
+    ],
+)
+def test_a_table_of_other_columns_is_refused_and_not_taken_for_videos(tmp_path, name, text):
+    touch(tmp_path, "a.mp4", "path/b.mp4")
+    with pytest.raises(ValueError, match=rf"{name}, line 1: .*the columns video, labels, start, end, split"):
+        load_records(written(tmp_path, name, text))
+
+
+def test_a_path_list_may_name_files_of_any_extension_that_are_there(tmp_path):
+    touch(tmp_path, "film.dav")
+    assert load_records(written(tmp_path, "m.csv", "film.dav 3\nGONE.MP4 4\n"))[0].id == "film.dav"
+
+
 def test_a_list_keeps_the_videos_that_are_missing(tmp_path):
     assert len(read_manifest(written(tmp_path, "m.csv", "video\nabsent.mp4\n"))) == 1
 
@@ -319,8 +343,11 @@ def test_records_without_a_label_are_named(tmp_path):
     with pytest.raises(ValueError, match="1 of 2 records have no label, the first is b.mp4"):
         load_labelled(tmp_path / "m.csv")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no video; recognition takes labelled records"):
+    with pytest.raises(ValueError, match=r"no video found in .*empty; files that end in .*\.mp4, .* are looked for"):
         load_labelled(tmp_path / "empty")
+    (tmp_path / "m.csv").write_text("video,labels\n")
+    with pytest.raises(ValueError, match=r"m\.csv: no video; give a folder of class folders, or a list"):
+        load_labelled(tmp_path / "m.csv")
 
 
 def test_a_classifier_learns_from_the_training_split_alone(tmp_path):

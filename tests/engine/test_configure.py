@@ -5,7 +5,8 @@ from typing import Literal
 import pytest
 from pydantic import Field, model_validator
 
-from vitascope.engine.configure import field_names, nearest, override
+from vitascope.engine.configure import choose, field_names, nearest, override
+from vitascope.engine.settings import TrainSettings
 from vitascope.methods.base import Frozen, Optim
 
 
@@ -68,9 +69,9 @@ def test_several_fields_are_validated_together():
         ("zzzzzz=1", "unknown field 'zzzzzz'; the fields are encoder.depth, encoder.width"),
         ("optim.lr.x=1", "unknown field 'optim.lr.x'"),
         ("encoder.depth", r"assignment \('encoder.depth'\) must be of the form name=value"),
-        ("encoder.depth=six", r"encoder.depth \('six'\): Input should be a valid integer"),
-        ("encoder.depth=0", r"encoder.depth \('0'\): Input should be greater than 0"),
-        ("optim.name=adma", r"optim.name \('adma'\): Input should be 'adamw', 'adam', 'lars' or 'sgd'"),
+        ("encoder.depth=six", r"encoder.depth \('six'\): must be a valid integer"),
+        ("encoder.depth=0", r"encoder.depth \('0'\): must be greater than 0"),
+        ("optim.name=adma", r"optim.name \('adma'\): must be 'adamw', 'adam', 'lars' or 'sgd'"),
     ],
 )
 def test_a_mistake_is_named_in_one_sentence(assignment, message):
@@ -93,5 +94,25 @@ def test_a_wrong_part_is_told_with_those_that_are_allowed():
 
     assert override(Parts(), ["parts=position,shape"]).parts == ("position", "shape")
     for text in ("motion", '["motion"]', "shape,motion"):
-        with pytest.raises(ValueError, match="should be 'shape' or 'position'"):
+        with pytest.raises(ValueError, match="must be 'shape' or 'position'"):
             override(Parts(), [f"parts={text}"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "fp17"}, "precision ('fp17') must be 'fp32', 'bf16' or 'fp16'"),
+        ({"seed": -1, "num_workers": -2}, "seed (-1) must be greater than or equal to 0; num_workers (-2) must be "),
+        ({"device": "tpu"}, "device ('tpu') must be 'auto', 'cpu' or 'cuda'"),
+        ({"sed": 1}, "sed: Extra inputs are not permitted"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told_in_one_sentence(settings, message):
+    with pytest.raises(ValueError) as caught:
+        TrainSettings(**settings)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_is_told_with_the_names_that_there_are():
+    with pytest.raises(ValueError, match="unknown recipe 'zzz'; the recipes are mme, stm-tiny$"):
+        choose("zzz", {"mme": 1, "stm-tiny": 2})

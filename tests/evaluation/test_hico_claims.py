@@ -35,6 +35,7 @@ def test_every_claim_is_about_arms_and_measures_that_there_are(arms):
     terms = {(arm, measure) for claim in CLAIMS for _, arm, measure in claim.terms}
     assert {arm for arm, _ in terms} == set(arms)
     measures = {f"{by}, {how}" for by in ("place", "topic", "action") for how in ("linear probe", "R@1")}
+    measures.add("place within its group, R@1")
     assert {measure for _, measure in terms} <= measures
 
 
@@ -60,4 +61,5 @@ def test_clips_are_told_by_what_the_world_shows_in_them_and_training_videos_are_
             shown = {"place": f"{video.topic} {shot.setup}", "topic": video.topic, "action": (during or [None])[0]}
             assert record.labels == (shown[by],)
     assert all(r.end_seconds - r.start_seconds >= hico_claims.LEAST_SECONDS for r in tasks["action"].train)
+    assert {tasks["place"].groups[r.labels[0]] for r in tasks["place"].test} <= {video.topic for video in world}
     assert not any("cutaway" in record.labels[0] for record in tasks["place"].train)

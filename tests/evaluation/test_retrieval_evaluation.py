@@ -205,7 +205,8 @@ def test_the_report_holds_the_figures_and_the_nearest():
     plain = as_plain(report(result, "Retrieval", {"run": "r"}))
     tables = {part["title"]: part["rows"] for part in plain["parts"] if isinstance(part, dict)}
     assert [row[0] for row in tables["Found"]] == ["R@1", "R@5", "R@10", "mAP"]
-    assert len(tables["Nearest"]) == 20 and result.protocol in plain["parts"][0]
+    assert len(tables["Nearest"]) == 20 and plain["parts"][-1] == result.protocol
+    assert all(None not in row for row in tables["Found"])
 
 
 def test_kept_features_are_the_mean_over_the_snippets_of_a_record(tmp_path):

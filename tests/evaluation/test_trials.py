@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 
 from vitascope.api import recipes
@@ -62,6 +63,15 @@ def test_trial_asks_for_what_it_is_told_to(trial, tmp_path):
     copies = [replace(video, path=shutil.copy(video.path, tmp_path)) for video in trial.tasks[0].train]
     twins = replace(frozen, retrieval=True, tasks=(Task("motion", trial.tasks[0].train, copies),))
     assert run_trial(twins)["motion, R@1"] == 1
+
+
+def test_nearest_of_its_group_is_not_looked_for_elsewhere():
+    records = [Record(f"{n}.mp4", labels=(label,)) for n, label in enumerate(("a1", "a2", "b1", "b2"))]
+    others = [Record(f"other{n}.mp4", labels=r.labels) for n, r in enumerate(records[:2])]
+    task = Task("t", records, others, {label: label[0] for label in ("a1", "a2", "b1", "b2")})
+    known = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]])
+    asked = np.array([[0.1, 1.0], [0.6, 0.8]])  # nearest to b1 and b2; of group a to a2
+    assert trials._nearest_of_group(task, asked, known) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from vitascope.metrics.retrieval import chance_at, join, mean_average_precision, rank, recall_at
+from vitascope.metrics.retrieval import (
+    chance_at,
+    chance_of_mean_average_precision,
+    join,
+    mean_average_precision,
+    rank,
+    recall_at,
+)
 
 
 def literal(cosines, label, gallery_labels):
@@ -59,12 +66,14 @@ def test_features_that_tell_nothing_apart_earn_nothing():
 def test_of_a_single_class_everything_is_right_and_so_it_is_by_chance():
     found = rank(np.random.default_rng(0).random((3, 9)), np.zeros(3, int), np.zeros(9, int))
     assert recall_at(found, 1) == mean_average_precision(found) == chance_at(found, 1) == 1.0
+    assert chance_of_mean_average_precision(found) == pytest.approx(1.0)
 
 
 def test_a_class_that_is_absent_counts_as_not_found():
     found = rank(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 7]), np.array([0, 1]))
     assert (recall_at(found, 1), recall_at(found, 50), mean_average_precision(found)) == (0.5, 0.5, 0.5)
     assert chance_at(found, 1) == 0.25 and chance_at(found, 50) == 0.5
+    assert chance_of_mean_average_precision(found) == 0.375
 
 
 def test_precision_is_by_hand():
@@ -78,6 +87,8 @@ def test_chance_is_what_random_order_gives():
     rounds = [rank(rng.random((2, 20)), labels, gallery_labels) for _ in range(4000)]
     for k in (1, 5, 10, 20):
         assert chance_at(rounds[0], k) == pytest.approx(np.mean([recall_at(found, k) for found in rounds]), abs=0.015)
+    drawn_precision = np.mean([mean_average_precision(found) for found in rounds])
+    assert chance_of_mean_average_precision(rounds[0]) == pytest.approx(drawn_precision, abs=0.008)
 
 
 def test_blocks_together_are_the_whole():

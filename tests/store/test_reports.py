@@ -145,6 +145,14 @@ def test_numbers_are_set_right_and_nothing_is_a_dash():
     assert "<td>yes</td>" in text and ">nothing<" in text
 
 
+def test_fractions_of_a_column_have_the_same_number_of_decimals():
+    rows = ((66.0, 1e-5, 3), (0.0, 0.5, 0.25), (43.6, 1.0, math.nan), (None, 2.0, 12345.6))
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", render(Report("t", (Table("t", ("a", "b", "c"), rows),))))
+    assert cells[::3] == ["66.0", "0.0", "43.6", "–"]
+    assert cells[1::3] == ["1e-05", "0.5", "1", "2"]  # as they are, since two decimals do not tell them
+    assert cells[2::3] == ["3", "0.25", "nan", "12,346"]
+
+
 def path_points(svg):
     path = re.findall(r'd="(M[^"]*)" fill="none" stroke="var\(--s0\)"', svg)[0]
     return [tuple(float(x) for x in point.split()) for point in re.split("[ML]", path)[1:]], path

@@ -3,7 +3,13 @@
 TASK davis: J and F of cut-out objects. TASK recognition: how well a run tells the classes of labelled clips. TASK
 retrieval: whether the clips nearest to a clip are of its class.
 
+Labelled clips are a folder with a folder for each class, or a list: a CSV file with the header
+video,labels,start,end,split and a video, or a stretch of it, in each line. Only video and labels are needed. Paths start
+from the list's folder, times are in seconds; where lines have the split test, they are measured by those of train.
+
 Example: vitascope evaluate recognition --run RUN --data labelled/
+
+Example: vitascope evaluate retrieval --run RUN --data labelled.csv
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ DataOption = Annotated[
         "--data",
         metavar="PATH",
         help="davis: the data set, to be segmented and then scored. recognition, retrieval: labelled clips, a folder of "
-        "class folders or a list.",
+        "class folders, or a CSV list with the columns video, labels, and if wanted start, end, split.",
     ),
 ]
 WeightsOption = Annotated[

@@ -76,7 +76,7 @@ def lines(result: Any, out: Path | None = None) -> list[str]:
     for k, share in result.recall.items():
         interval = f" (95% interval {low} to {high})" if k == 1 else ""
         text.append(f"{f'R@{k}':4} {_percent(share):>6}, by chance {_percent(result.chance[k]):>6}{interval}")
-    text.append(f"mAP  {_percent(result.mean_ap):>6}")
+    text.append(f"mAP  {_percent(result.mean_ap):>6}, by chance {_percent(result.chance_ap):>6}")
     width = max(len(printable(name)) for name, *_ in result.classes)
     for name, count, hit, precision in result.classes[:MOST_CLASSES]:
         text.append(f"  {printable(name):{width}} R@1 {_percent(hit):>6} of {count}, mAP {_percent(precision)}")
@@ -89,8 +89,8 @@ def lines(result: Any, out: Path | None = None) -> list[str]:
         unread = sorted(result.unreadable.items())
         text += [f"  {printable(name)}: {printable(reason)}" for name, reason in unread[:MOST_UNREADABLE]]
         text += [f"  and {len(unread) - MOST_UNREADABLE} more"] if len(unread) > MOST_UNREADABLE else []
-    text.append(result.protocol)
-    return [*text, f"report: {out / 'report.html'}"] if out else text
+    text += [f"report: {out / 'report.html'}"] if out else []
+    return [*text, result.protocol]
 
 
 def _percent(share: float) -> str:

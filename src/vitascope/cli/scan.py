@@ -13,7 +13,11 @@ import typer
 from vitascope.cli.output import clock, emit, printable
 
 LibraryOption = Annotated[
-    Path | None, typer.Option("--library", help="Folder of the library; by default beside the data, DIR.vitascope.")
+    Path | None,
+    typer.Option(
+        "--library",
+        help="Folder of the library; by default DIR.vitascope beside the data, or where no data are given the only one here.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
 

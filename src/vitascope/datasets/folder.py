@@ -46,7 +46,7 @@ def find_videos(root: str | os.PathLike[str]) -> list[Record]:
     followed, as their videos are found in their own place.
 
     Raises:
-        ValueError: `root` is not a folder, or a folder below it cannot be read.
+        ValueError: `root` is not a folder, a folder below it cannot be read, or no video is found.
 
     Example:
         >>> import tempfile
@@ -60,8 +60,10 @@ def find_videos(root: str | os.PathLike[str]) -> list[Record]:
     root = os.fspath(root)
     if not os.path.isdir(root):
         fault = "must be a folder" if os.path.exists(root) else "does not exist"
-        raise ValueError(f"root ({root}) {fault}; give the folder that holds the videos")
+        raise ValueError(f"{root} {fault}; give the folder that holds the videos")
     names = sorted(_walk(root, os.path.realpath(root)), key=os.fsencode)
+    if not names:
+        raise ValueError(f"no video found in {root}; files that end in {', '.join(EXTENSIONS)} are looked for")
     return [Record(path=str(Path(root) / name), id=name) for name in names]
 
 

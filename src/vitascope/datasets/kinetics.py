@@ -6,7 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from vitascope.datasets.manifest import read_csv, read_text
+from vitascope.datasets.folder import EXTENSIONS
+from vitascope.datasets.manifest import COLUMNS, read_csv, read_text
 from vitascope.datasets.paths import confined
 from vitascope.structures import Record
 
@@ -60,7 +61,8 @@ def read_kinetics(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
 def read_path_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> list[Record]:
     """Reads lines `path label`, with a space, tab or comma between, as VideoMAE's lists are; the last word is a label.
 
-    Paths may hold spaces. The label is kept as it is written, mostly a class number.
+    Paths may hold spaces. The label is kept as it is written, mostly a class number. A path that has none of the
+    extensions of videos must be that of a file, so that the header and the rows of a table are not taken for videos.
 
     Args:
         path: The list.
@@ -84,11 +86,15 @@ def read_path_list(path: str | os.PathLike[str], root: str | os.PathLike[str] | 
     for line, text in enumerate(re.split(r"\r?\n", read_text(path)), 1):
         if not text.strip():
             continue
-        found = re.fullmatch(r"(.+?)[ \t,]+(\S+)\s*", text)
-        if found is None:
-            raise ValueError(f"{path}, line {line}: {text!r} must be a path, a space and a label")
-        name, label = found.groups()
-        records.append(Record(confined(name, root, f"{path}, line {line}"), name, (label,)))
+        found = re.fullmatch(r"(.+?)[ \t,]+([^\s,]+)\s*", text)
+        name, label = found.groups() if found else ("", "")
+        video = confined(name, root, f"{path}, line {line}") if found else ""
+        if Path(video).suffix.lower() not in EXTENSIONS and not os.path.isfile(video):
+            raise ValueError(
+                f"{path}, line {line}: {text!r} must be a path, a space and a label, where the path is of a video; "
+                f"a table needs a header with the columns {', '.join(COLUMNS)}, of which only video must be there"
+            )
+        records.append(Record(video, name, (label,)))
     return records
 
 

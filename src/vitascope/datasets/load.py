@@ -49,7 +49,7 @@ def load_records(path: str | os.PathLike[str], root: str | os.PathLike[str] | No
     | `.jsonl` | a manifest |
     | `.csv` whose header has `youtube_id` | Kinetics' table |
     | `.csv` whose header has `video` or `labels` | a manifest |
-    | any other `.csv` | lines `path label` |
+    | any other `.csv` | lines `path label`; where the first holds no path of a video, it is refused |
     | `<class>_test_split<n>.txt` | HMDB51 |
     | `trainlist*.txt`, `testlist*.txt` | UCF101 |
     | any other `.txt` | lines `path label` |
@@ -111,7 +111,7 @@ def load_labelled(path: str | os.PathLike[str]) -> list[Record]:
         fault = (
             f"{len(bare)} of {len(records)} records have no label, the first is {bare[0].id}" if bare else "no video"
         )
-        raise ValueError(f"{path}: {fault}; recognition takes labelled records")
+        raise ValueError(f"{path}: {fault}; give a folder of class folders, or a list in which each video has a label")
     return records
 
 

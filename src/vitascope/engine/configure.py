@@ -47,7 +47,9 @@ def choose(name: str, known: Mapping[str, Any]) -> Any:
         ValueError: unknown recipe 'videoma'; try 'videomae'
     """
     if name not in known:
-        raise ValueError(f"unknown recipe {name!r}; try {nearest(name, known) or ' or '.join(known)!r}")
+        near = nearest(name, known)
+        told = f"try {near!r}" if near else f"the recipes are {', '.join(known)}"
+        raise ValueError(f"unknown recipe {name!r}; {told}")
     return known[name]
 
 
@@ -106,6 +108,30 @@ def field_names(config: Frozen) -> list[str]:
     return names
 
 
+def sentence(error: ValidationError) -> str:
+    """What is wrong with the fields of a configuration: name, value and what is allowed of each.
+
+    Example:
+        >>> from vitascope.methods.base import Optim
+        >>> try:
+        ...     Optim(lr=-1, name="adma")
+        ... except ValidationError as error:
+        ...     sentence(error)
+        "name ('adma') must be 'adamw', 'adam', 'lars' or 'sgd'; lr (-1) must be greater than 0"
+    """
+    parts = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if message.startswith("Input should "):
+            message = message.replace("Input should", "must", 1)
+            place += f" ({problem['input']!r})" if place else ""
+            parts.append(f"{place} {message}".strip())
+        else:
+            parts.append(f"{place}: {message}" if place else message)
+    return "; ".join(parts)
+
+
 def _parse(node: Frozen, field: str, name: str, text: str) -> Any:
     about = type(node).model_fields[field]
     adapter = TypeAdapter(about.rebuild_annotation())
@@ -115,7 +141,7 @@ def _parse(node: Frozen, field: str, name: str, text: str) -> Any:
             return adapter.validate_python(value)
         except ValidationError as error:
             first = first or error
-    raise ValueError(f"{name} ({text!r}): {_sentence(first)}") from None
+    raise ValueError(f"{name} ({text!r}): {sentence(first)}") from None
 
 
 def _readings(text: str, has_several: bool) -> list[Any]:
@@ -138,16 +164,7 @@ def _rebuild(node: Frozen, changes: dict[str, Any], trail: str = "") -> Frozen:
     try:
         return type(node).model_validate(fields)
     except ValidationError as error:
-        raise ValueError(f"{trail.rstrip('.') or type(node).__name__}: {_sentence(error)}") from None
-
-
-def _sentence(error: ValidationError) -> str:
-    parts = []
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        parts.append(f"{place}: {message}" if place else message)
-    return "; ".join(parts)
+        raise ValueError(f"{trail.rstrip('.') or type(node).__name__}: {sentence(error)}") from None
 
 
 def _unknown(config: Frozen, name: str) -> str:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from vitascope.engine.configure import sentence
 from vitascope.methods.base import Frozen
 
 
-class TrainSettings(Frozen):
+class Settings(Frozen):
+    """Settings that a user gives by name: what does not fit is told in one sentence.
+
+    Example:
+        >>> TrainSettings(seed=-1)
+        Traceback (most recent call last):
+        ValueError: seed (-1) must be greater than or equal to 0
+    """
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ValueError(sentence(error)) from None
+
+
+class TrainSettings(Settings):
     """Settings of a run that any method takes.
 
     Example:

@@ -27,6 +27,7 @@ NO_TOPICS, CONSTANT, NEAR = "without topics", "constant distance", "distance of 
 CUTS, CONTENT = "clips without cuts", "content-guided"
 TRIMMED = ", trimmed"
 PLACE, PLACE_NEAREST = "place, linear probe", "place, R@1"
+MOMENT_NEAREST = "place within its group, R@1"
 TOPIC, TOPIC_NEAREST = "topic, linear probe", "topic, R@1"
 ACTION, ACTION_NEAREST = "action, linear probe", "action, R@1"
 
@@ -68,28 +69,35 @@ def _lead(arm: str, other: str, measure: str, sign: int = 1) -> tuple[tuple[int,
 
 
 CLAIMS = (
+    _above(
+        "HiCo is above SimCLR sampling for places of one topic, by retrieval", HICO, SIMCLR, MOMENT_NEAREST, least=5.0
+    ),
     _above("HiCo is above SimCLR sampling for places, by linear probe", HICO, SIMCLR, PLACE, least=5.0),
     _above("HiCo is above SimCLR sampling for places, by retrieval", HICO, SIMCLR, PLACE_NEAREST, least=5.0),
     _above("HiCo is above SimCLR sampling for topics, by linear probe", HICO, SIMCLR, TOPIC, least=5.0),
     _above("HiCo is above SimCLR sampling for topics, by retrieval", HICO, SIMCLR, TOPIC_NEAREST, least=5.0),
     _above("HiCo is above SimCLR sampling for actions, by linear probe", HICO, SIMCLR, ACTION, least=5.0),
+    _above("HiCo is above CVRL sampling for places of one topic, by retrieval", HICO, CVRL, MOMENT_NEAREST),
     _above("HiCo is above CVRL sampling for places, by retrieval", HICO, CVRL, PLACE_NEAREST),
     _above("HiCo is above CVRL sampling for topics, by retrieval", HICO, CVRL, TOPIC_NEAREST),
+    _above("HiCo is above random weights for places of one topic, by retrieval", HICO, RANDOM, MOMENT_NEAREST),
     _above("HiCo is above random weights for places, by retrieval", HICO, RANDOM, PLACE_NEAREST),
     _above("HiCo is above random weights for topics, by retrieval", HICO, RANDOM, TOPIC_NEAREST),
     _above("HiCo is above random weights for actions, by linear probe", HICO, RANDOM, ACTION),
     _above("The topical term helps, for topics, by linear probe", HICO, NO_TOPICS, TOPIC),
     _above("The topical term helps, for topics, by retrieval", HICO, NO_TOPICS, TOPIC_NEAREST),
     _above("The topical term helps, for places, by retrieval", HICO, NO_TOPICS, PLACE_NEAREST),
+    _above("A distance that grows is above a constant one, for places of one topic", HICO, CONSTANT, MOMENT_NEAREST),
     _above("A distance that grows is above a constant one, for places, by retrieval", HICO, CONSTANT, PLACE_NEAREST),
     _above("A distance that grows is above a constant one, for topics, by retrieval", HICO, CONSTANT, TOPIC_NEAREST),
     _above("A distance of 4 s is above the paper's, for topics, by retrieval", HICO, NEAR, TOPIC_NEAREST),
+    _above("Clips without cuts are above clips drawn by time, for places, by linear probe", CUTS, HICO, PLACE),
     _above("Clips without cuts are above clips drawn by time, for places, by retrieval", CUTS, HICO, PLACE_NEAREST),
     _above("Content-guided is above drawn by time, for places, by retrieval", CONTENT, HICO, PLACE_NEAREST),
     _above("Content-guided is above drawn by time, for topics, by retrieval", CONTENT, HICO, TOPIC_NEAREST),
     Claim(
-        "HiCo's lead over SimCLR sampling is larger on untrimmed video than on trimmed, for places, by retrieval",
-        _lead(HICO, SIMCLR, PLACE_NEAREST) + _lead(HICO + TRIMMED, SIMCLR + TRIMMED, PLACE_NEAREST, -1),
+        "HiCo's lead over SimCLR sampling is larger on untrimmed video than on trimmed, for places of one topic",
+        _lead(HICO, SIMCLR, MOMENT_NEAREST) + _lead(HICO + TRIMMED, SIMCLR + TRIMMED, MOMENT_NEAREST, -1),
     ),
     _above("HiCo gains by untrimmed video, for places, by retrieval", HICO, HICO + TRIMMED, PLACE_NEAREST),
     _above(
@@ -105,7 +113,9 @@ actions come now and then. In the trimmed control the same steps see only the ac
 network is frozen, and clips of {{num_test}} other videos of the same topics are told, each by 2 s in its middle: the place \
 that a shot shows (one of 72), the topic that its video is about (one of 12, by chance 8.3 %), and the action of an action's \
 clip (one of 12). They are told by a linear probe (logistic regression, its strength chosen inside the training part), and by \
-the class of the nearest clip of the training videos, by cosine, not centred. All of it is done with {{seeds}} seeds of \
+the class of the nearest clip of the training videos, by cosine, not centred. To find a place takes both levels at once: the \
+topic, and the moment within it; "within its group" looks for it among the clips of videos of its own topic only, which \
+leaves the moment. (This measure was added when single runs had shown that the others mix the two.) All of it is done with {{seeds}} seeds of \
 weights and draws; the videos stay the same. Means are over seeds, intervals by Student's t; a claim is about differences of \
 the same seed, in points of accuracy, and is held if the mean is as large as it says and the interval lies above 0."""
 
@@ -181,7 +191,8 @@ def _task(by: str, world: UntrimmedWorld, records: list[Record], num_train: int)
             stretch = replace(record, id=name, labels=(label,), start_seconds=start, end_seconds=end)
             parts[number >= num_train].append(stretch)
     known = {record.labels for record in parts[0]}
-    return Task(by, parts[0], [record for record in parts[1] if record.labels in known])
+    groups = {label: label.split()[0] for (label,) in known} if by == "place" else None
+    return Task(by, parts[0], [record for record in parts[1] if record.labels in known], groups)
 
 
 def _told(by: str, video: WorldVideo) -> list[tuple[float, float, str]]:

@@ -195,7 +195,8 @@ def _batches(clips: Iterator[tuple[int, torch.Tensor]], size: int) -> Iterator[l
 
 
 def _none_read(records: Sequence[Record], unreadable: dict[str, str]) -> str:
-    return f"none of the {len(records)} records can be read, for example {next(iter(unreadable.items()), '')}"
+    first = "".join(f", for example {name}: {reason}" for name, reason in list(unreadable.items())[:1])
+    return f"none of the {len(records)} records can be read{first}"
 
 
 def classify(method: Method, records: Sequence[Record], *, progress: Progress | None = None) -> Recognition:

@@ -12,9 +12,17 @@ import numpy as np
 from vitascope.evaluation.folds import numbered
 from vitascope.evaluation.recognition import label_of, require_classes
 from vitascope.metrics.recognition import bootstrap_interval, wilson_interval
-from vitascope.metrics.retrieval import Ranks, chance_at, join, mean_average_precision, rank, recall_at
+from vitascope.metrics.retrieval import (
+    Ranks,
+    chance_at,
+    chance_of_mean_average_precision,
+    join,
+    mean_average_precision,
+    rank,
+    recall_at,
+)
 from vitascope.store.neighbours import Exact, top
-from vitascope.structures import Record, Report, Table
+from vitascope.structures import Figure, Record, Report, Table
 
 Encode = Callable[[Sequence[Record]], tuple[np.ndarray, list[Record], dict[str, str]]]
 Centre = Literal["none", "gallery", "each"]
@@ -49,7 +57,7 @@ class Retrieval:
     """How well classes were found; shares in [0, 1].
 
     `recall` and `chance` map `k` to R@k and to what random order would reach, for no more than a query is compared with;
-    `classes` are `(class, queries, R@1, AP)`; `num_absent` queries are of a class that the gallery lacks, and count as not
+    `mean_ap` and `chance_ap` are mAP and what random order would reach; `classes` are `(class, queries, R@1, AP)`; `num_absent` queries are of a class that the gallery lacks, and count as not
     found; `unreadable` maps an id to the reason.
     """
 
@@ -60,6 +68,7 @@ class Retrieval:
     chance: dict[int, float]
     interval: tuple[float, float]  # 95%, of R@1
     mean_ap: float
+    chance_ap: float
     num_absent: int
     classes: tuple[tuple[str, int, float, float], ...]
     queries: tuple[Query, ...]
@@ -205,6 +214,7 @@ def _summary(
         chance={k: chance_at(ranks, k) for k in counts},
         interval=bootstrap_interval(is_hit, files) if has_groups else wilson_interval(int(is_hit.sum()), len(is_hit)),
         mean_ap=mean_average_precision(ranks),
+        chance_ap=chance_of_mean_average_precision(ranks),
         num_absent=int((ranks.relevant == 0).sum()),
         classes=tuple(sorted(rows)),
         queries=tuple(queries),
@@ -241,16 +251,17 @@ def _checked(features: np.ndarray | None, records: Sequence[Record], name: str) 
     return features
 
 
-def report(result: Retrieval, title: str, facts: dict[str, Any]) -> Report:
-    """A result as a report: the figures, each class, what was found, and what could not be read."""
+def report(result: Retrieval, title: str, facts: dict[str, Any], pictures: Figure | None = None) -> Report:
+    """A result as a report: the figures, each class, pictures, what was found, what could not be read, and how."""
     low, high = (f"{100 * end:.1f}" for end in result.interval)
     told = f"The nearest is of its class for {100 * result.recall[1]:.1f} % of {result.num_queries} queries"
-    parts: list[str | Table] = [f"{told} (95% interval {low} to {high}).\n\n{result.protocol}"]
+    parts: list[str | Table | Figure] = [f"{told} (95% interval {low} to {high})."]
     rows = [(f"R@{k}", round(100 * share, 1), round(100 * result.chance[k], 1)) for k, share in result.recall.items()]
-    rows.append(("mAP", round(100 * result.mean_ap, 1), None))
+    rows.append(("mAP", round(100 * result.mean_ap, 1), round(100 * result.chance_ap, 1)))
     parts.append(Table("Found", ("what", "percent", "percent by chance"), tuple(rows)))
     rows = [(name, count, round(100 * hit, 1), round(100 * ap, 1)) for name, count, hit, ap in result.classes]
     parts.append(Table("Classes", ("class", "queries", "R@1, percent", "mAP, percent"), tuple(rows)))
+    parts += [pictures] if pictures else []
     rows = []
     for query in result.queries[:MOST_ROWS]:
         told = ", ".join(f"{label} {cosine:.3f} ({name})" for name, label, cosine in query.nearest)
@@ -263,4 +274,4 @@ def report(result: Retrieval, title: str, facts: dict[str, Any]) -> Report:
     parts.append(Table("Nearest", ("query", "class", "place", "nearest"), tuple(rows), caption))
     if result.unreadable:
         parts.append(Table("Not read", ("record", "reason"), tuple(sorted(result.unreadable.items()))))
-    return Report(title, tuple(parts), facts)
+    return Report(title, (*parts, result.protocol), facts)

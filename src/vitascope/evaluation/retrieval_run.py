@@ -81,9 +81,8 @@ def evaluate_run(
     if out:
         facts = {"run": str(run), "data": str(data), "gallery": str(gallery or ""), "clips": num_clips}
         facts |= {"embedded": embedded, "centre": centre, "leave out": leave_out}
-        page = retrieval.report(result, "Retrieval", facts)
         pictures = _pictures(result, records, among or records, spread_clips)
-        write_report(replace(page, parts=(*page.parts, pictures)) if pictures else page, out)
+        write_report(retrieval.report(result, "Retrieval", facts, pictures), out)
     return result
 
 
@@ -136,9 +135,12 @@ def _pictures(
             frames = [_square(spread_clips(record, 1, 1, PICTURE_PIXELS)[0, 0].numpy()) for record in shown]
         except VideoError:  # its vectors may be older than the fault; the figures are there without the picture
             continue
-        found = ", ".join(label for _, label, _ in query.nearest)
-        rows.append((f"{query.label} finds {found}", np.stack(frames)))
-    caption = "The first picture is the query's, the others are of its nearest."
+        found = ", ".join(f"{name} ({label})" for name, label, _ in query.nearest)
+        rows.append((f"{query.id} ({query.label}) finds {found}", np.stack(frames)))
+    caption = (
+        "The first picture is the query's, the others are of its nearest, each the middle of its video, or of the stretch "
+        "from-to in seconds that stands behind @."
+    )
     return Figure("What some queries find", tuple(rows), caption) if rows else None
 
 

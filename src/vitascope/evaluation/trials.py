@@ -59,11 +59,18 @@ class Arm:
 
 @dataclass(frozen=True)
 class Task:
-    """Classes to be told: of `test`, after learning from `train`."""
+    """Classes to be told: of `test`, after learning from `train`.
+
+    Args:
+        name: In tables.
+        train, test: Records of one class each.
+        groups: The group of each class, if what is nearest is also to be told among the records of its own group.
+    """
 
     name: str
     train: list[Record]
     test: list[Record]
+    groups: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def run_trial(trial: Trial) -> dict[str, float]:
     Returns:
         For each task `<task>, linear probe` and, if asked for, `<task>, fine-tuned`, the share of its test records that is
         told right, and `<task>, R@1`, the share whose nearest training record by the cosine of frozen features is of its
-        class; and `cpu_seconds`, what this call took.
+        class, likewise `<task> within its group, R@1`; and `cpu_seconds`, what this call took.
 
     Raises:
         TrialFailed: A signal ended it, or a video could not be read: a trial must not be about fewer than its like.
@@ -131,6 +138,8 @@ def run_trial(trial: Trial) -> dict[str, float]:
         told[f"{task.name}, linear probe"] = linear_probe(known, labels[0], asked, labels[1], seed=trial.seed).top1
         if trial.retrieval:
             told[f"{task.name}, R@1"] = score(asked, task.test, known, task.train).recall[1]
+            if task.groups is not None:
+                told[f"{task.name} within its group, R@1"] = _nearest_of_group(task, asked, known)
     del method
     for task in trial.tasks if trial.classifier else ():
         told[f"{task.name}, fine-tuned"] = _fine_tuned(trial, task, folder)
@@ -151,6 +160,17 @@ def _train(method: Method, records: list[Record], folder: Path, seed: int) -> No
         )
 
 
+def _nearest_of_group(task: Task, asked: np.ndarray, known: np.ndarray) -> float:
+    """R@1 where each test record looks among the training records of its group only."""
+    groups = [np.array([task.groups[label_of(record)] for record in records]) for records in (task.test, task.train)]
+    found = 0.0
+    for group in np.unique(groups[0]):
+        rows, others = (np.flatnonzero(of == group) for of in groups)
+        test, train = [task.test[row] for row in rows], [task.train[row] for row in others]
+        found += len(rows) * score(asked[rows], test, known[others], train).recall[1]
+    return found / len(task.test)
+
+
 def _stretch(record: Record) -> tuple[str, float | None, float | None]:
     return record.path, record.start_seconds, record.end_seconds
 
@@ -160,7 +180,8 @@ def _encoded(method: Method, trial: Trial) -> dict[tuple[str, float | None, floa
     asked = {_stretch(record): record for task in trial.tasks for record in (*task.train, *task.test)}
     features, kept, unreadable = encode(method, list(asked.values()), trial.read)
     if unreadable:
-        raise TrialFailed(f"{next(iter(unreadable.items()))} cannot be read; delete its folder")
+        name, reason = next(iter(unreadable.items()))
+        raise TrialFailed(f"{name} cannot be read ({reason}); delete its folder")
     return {_stretch(record): row for record, row in zip(kept, features, strict=True)}
 
 

@@ -122,6 +122,25 @@ def mean_average_precision(ranks: Ranks) -> float:
     return float(ranks.precision.mean())
 
 
+def chance_of_mean_average_precision(ranks: Ranks) -> float:
+    """What mAP would be on average if the entries came in random order.
+
+    At place `k` of `N` stands one of the `P` of the class with the chance `P / N`, and each before it is then of the
+    class with the chance `(P - 1) / (N - 1)`.
+
+    Example:
+        >>> found = rank(np.array([[0.9, 0.8]]), np.array([0]), np.array([0, 1]))
+        >>> chance_of_mean_average_precision(found)  # (1 + 1/2) / 2
+        0.75
+    """
+    _check(ranks, 1)
+    harmonic = np.cumsum(1 / np.arange(1, max(1, ranks.compared.max()) + 1))
+    count = np.maximum(ranks.compared, 1)
+    others = (ranks.relevant - 1) / np.maximum(count - 1, 1)
+    precision = others + harmonic[count - 1] / count * (1 - others)
+    return float(precision[ranks.relevant > 0].sum() / len(precision))
+
+
 def _places(ordered: np.ndarray, values: np.ndarray, side: str) -> np.ndarray:
     """`np.searchsorted` row by row: `[Q, N]` ascending, `[Q, P]` -> int64 `[Q, P]`."""
     places = np.empty(values.shape, np.int64)

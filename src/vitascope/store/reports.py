@@ -20,6 +20,7 @@ from vitascope.structures import Curve, Figure, Report, Table, Timeline
 
 JPEG_QUALITY = 88
 LONG_CELL = 16  # characters from which on a cell may break its line
+MOST_EVEN = 2  # decimals that all fractions of a column are given where one has them
 PNG_BELOW_PIXELS = 64 * 64  # small pictures (patches, masks) stay exact
 
 STYLE = """
@@ -165,8 +166,8 @@ def _table(table: Table) -> str:
     kinds = [_kind(column) for column in columns]
     head = "".join(f'<th scope="col"{kind}>{escaped(name)}</th>' for name, kind in zip(table.columns, kinds))
     body = "\n".join(
-        "<tr>" + "".join(f"<td{kind}>{_value(cell)}</td>" for cell, kind in zip(row, kinds)) + "</tr>"
-        for row in table.rows
+        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, kinds)) + "</tr>"
+        for row in zip(*map(_cells, columns))
     )
     if not table.rows:
         body = f'<tr><td class="none" colspan="{max(1, len(table.columns))}">nothing</td></tr>'
@@ -240,6 +241,17 @@ def _is_numeric(column: Sequence[Any]) -> bool:
     cells = [cell for cell in column if cell is not None and cell != ""]
     kinds = (int, float, np.integer, np.floating)
     return bool(cells) and all(isinstance(cell, kinds) and not isinstance(cell, bool) for cell in cells)
+
+
+def _cells(column: Sequence[Any]) -> list[str]:
+    """Return a column as escaped text, its fractions with the same number of decimals if few will do."""
+    texts = [_value(cell) for cell in column]
+    fractions = [isinstance(cell, (float, np.floating)) and abs(cell) < 1e4 for cell in column]
+    told = [text for text, is_fraction in zip(texts, fractions) if is_fraction]
+    decimals = max((len(text.partition(".")[2]) for text in told), default=0)
+    if decimals > MOST_EVEN or any("e" in text for text in told):  # 1e-05
+        return texts
+    return [f"{cell:.{decimals}f}" if is_one else text for cell, text, is_one in zip(column, texts, fractions)]
 
 
 def _value(value: Any) -> str:
