@@ -55,7 +55,7 @@ def train(
     from vitascope.methods import METHODS
 
     name, make = recipes()[recipe]
-    plan = Plan(METHODS[name], name, recipe, make(), config or make(), run_folder(init, library) if init else None)
+    plan = Plan(METHODS[name], name, recipe, make(), config or make(), init)
     return train_plan(plan, data, load_data, library, run=run, settings=settings or {}, progress=progress)
 
 
@@ -78,13 +78,13 @@ def embed(library: PathLike | None = None, *, run: str | None = None, hop_second
 
 
 def search(like: tuple[PathLike, float], library: PathLike | None = None, *, run: str | None = None,
-           k: int = 10) -> structures.SearchSummary:  # fmt: skip
+           k: int = 10, elsewhere: bool = False) -> structures.SearchSummary:  # fmt: skip
     """Find the `k` snippets most like one moment of a video, by the vectors of a run (`engine.search.search`)."""
     from vitascope.engine.search import search as find
     from vitascope.video.snippets import snippet_at
 
     with Library(find_library(library, os.path.abspath(like[0]))) as lib:
-        return find(lib, like, run, k, load_method, snippet_at)
+        return find(lib, like, run, k, load_method, snippet_at, elsewhere)
 
 
 def film_strip(path: PathLike, start_seconds: float, end_seconds: float, count: int = 8, size: int = 96) -> Any:

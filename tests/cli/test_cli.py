@@ -71,6 +71,11 @@ def test_the_whole_path_finds_a_moment_with_its_times(trained):
     assert found["num_vectors"] == 3 * 5  # 3 s at 25 frames/s, snippets of 8 frames, 2 apart, end to end
 
 
+def test_moments_of_other_videos_are_found_elsewhere(trained):
+    found = json.loads(call("search", "--like", "films/a.mp4@1.0", "--elsewhere", "--json", cwd=trained).stdout)
+    assert found["hits"] and "a.mp4" not in {Path(hit["path"]).name for hit in found["hits"]}
+
+
 def test_embedding_again_does_no_work(trained):
     again = json.loads(call("embed", "--json", cwd=trained).stdout)
     assert (again["embedded"], again["skipped"]) == (0, 3)

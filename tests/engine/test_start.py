@@ -147,7 +147,7 @@ def test_weights_from_elsewhere_are_a_run_like_any_other_but_cannot_be_gone_on_w
     method = start(other, recipe, RECORDS, seed=0, recipe=recipe, init=run.folder)
     assert method.config.depth == 2
     assert torch.equal(method.model.encoder.blocks[1].attn.q_bias, source.model.encoder.blocks[1].attn.q_bias)
-    with pytest.raises(CheckpointError, match="resume with the same or use another run folder"):
+    with pytest.raises(CheckpointError, match="resume with the same, or begin a fresh run"):
         train(cls(source.config), RECORDS, run.folder, name="mme", recipe="videomae")
 
 

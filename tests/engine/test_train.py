@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -173,13 +174,31 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     [
         ({"config": ToyConfig(dropout=0.5)}, r"config.dropout of the run in .* is 0.3, here it is 0.5"),
         ({"seed": 1}, r"settings.seed of the run in .* is 0, here it is 1"),
-        ({"count": 11}, r"records of data set.train of the run in .* is '10 records"),
+        (
+            {"count": 11},
+            r"data set 'train' of the run in .* has changed since it began: 1 new \(first good-10.mp4\); resume",
+        ),
+        ({"count": 8}, r"since it began: 2 missing \(first good-8.mp4\); resume with the same, or begin a fresh run"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_settings(tmp_path, changes, message):
     run_toy(tmp_path, ToyConfig(), max_steps=2)
     with pytest.raises(CheckpointError, match=message):
         run_toy(tmp_path, **{"config": ToyConfig(), **changes})
+
+
+def test_records_of_the_same_names_with_other_labels_are_other_data(tmp_path):
+    run_toy(tmp_path, ToyConfig(), max_steps=2)
+    records = {"train": [replace(record, labels=("a",)) for record in good(10)]}
+    with pytest.raises(CheckpointError, match="began: the same names, with other labels or times or in another order"):
+        train(make_toy(), records, tmp_path, TrainSettings(device="cpu"))
+
+
+def test_where_a_run_kept_no_names_its_data_are_told_by_their_number(tmp_path):
+    run_toy(tmp_path, ToyConfig(), max_steps=2)
+    (tmp_path / "records.json").unlink()
+    with pytest.raises(CheckpointError, match=r"since it began: 10 records, \w+, now 11 records, \w+; resume"):
+        run_toy(tmp_path, ToyConfig(), count=11)
 
 
 def test_a_run_from_before_a_field_existed_goes_on_with_its_default(tmp_path):

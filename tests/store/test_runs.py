@@ -44,6 +44,25 @@ def test_a_run_is_found_by_the_beginning_of_its_id(library):
         library.runs.find("x" + runs[0].id)
 
 
+def test_a_run_is_found_by_its_folder_and_one_of_another_library_is_told_how_it_comes_over(library, tmp_path):
+    run = library.runs.new_run("a", "mme")
+    assert library.runs.find(str(run.folder)) == library.runs.find(f"{run.folder}/") == run
+    with pytest.raises(LibraryError, match=f"no run whose id begins with 'zz' in {library.path}; list them with"):
+        library.runs.find("zz")
+    told = f"is no run of {tmp_path}/other; .* name that with --library, or .*add_run"
+    with Library(tmp_path / "other", create=True) as other, pytest.raises(LibraryError, match=told):
+        other.runs.find(str(run.folder))
+
+
+def test_a_run_tells_what_its_command_changed_and_what_goes_on_with_it(library):
+    command = "vitascope train a --data '/my films' --set length=60 --set 'betas=[0.9,0.95]' --seed 3 --init /x/runs/b"
+    run = library.runs.new_run("a", "mme", command=command, data={"num_videos": 3})
+    assert run.changes == ("length=60", "betas=[0.9,0.95]", "seed=3", "init=b")
+    assert run.go_on == f"{command} --library {library.path} --run {run.id}"
+    given = library.runs.new_run("a", "mme", command="weights of it's.pth", data={"data": "it's.pth"})
+    assert given.changes == () and given.go_on == ""
+
+
 HOLDER = """
 import sys, time
 from vitascope.store.library import Library

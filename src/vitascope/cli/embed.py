@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from vitascope.cli.output import emit, printable
+from vitascope.cli.output import emit, printable, say
 from vitascope.cli.scan import JsonOption, LibraryOption
+from vitascope.store.library import Library
+from vitascope.store.locate import find_library
 
 
 def command(
@@ -22,6 +24,12 @@ def command(
 ) -> None:
     from vitascope import api
 
+    if run is None:
+        with Library(find_library(library)) as lib:
+            finished = lib.runs.list(state="done")
+        if len(finished) > 1:
+            run = finished[0].id
+            say(f"run {run}: the latest finished of {len(finished)}; choose with --run")
     result = api.embed(library, run=run, hop_seconds=hop_seconds, settings={"device": device}, progress=True)
     emit(json, result, lambda: lines(result))
     if result.signal:

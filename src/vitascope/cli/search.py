@@ -22,12 +22,13 @@ def command(
         str | None, typer.Option(help="Run whose vectors are searched; by default the latest embedded.")
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="How many moments.")] = 10,
+    elsewhere: Annotated[bool, typer.Option("--elsewhere", help="Only moments of other videos.")] = False,
     json: JsonOption = False,
 ) -> None:
     from vitascope import api
 
     path, seconds = moment(like)
-    result = api.search((path, seconds), library, run=run, k=k)
+    result = api.search((path, seconds), library, run=run, k=k, elsewhere=elsewhere)
     emit(json, result, lambda: lines(result))
 
 

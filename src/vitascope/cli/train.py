@@ -20,6 +20,7 @@ import typer
 
 from vitascope.cli.output import emit, printable
 from vitascope.cli.scan import JsonOption, LibraryOption
+from vitascope.store.library import Library
 
 
 def command(
@@ -31,7 +32,10 @@ def command(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field.")] = None,
     library: LibraryOption = None,
     init: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Start from the encoder of this run, by its id or folder.")
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Start from the encoder of this run: its id in the library trained in, or its folder."
+        ),
     ] = None,
     run: Annotated[str | None, typer.Option(help="Go on with this run, by its id or the beginning of it.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
@@ -86,7 +90,8 @@ def lines(result) -> list[str]:
     text += [f"advice: {printable(sentence)}" for sentence in result.advice]
     text.append(f"folder: {result.folder}")
     if result.signal:
-        text.append(f"go on: the same command with --library {result.library} --run {result.run}")
+        with Library(result.library) as library:
+            text.append(f"go on: {library.runs.find(result.run).go_on}")
     elif "accuracy" in result.metrics:  # of the last batches of training, which says little
         text.append(
             f"next: vitascope evaluate recognition --library {result.library} --run {result.run} --data LABELLED"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from vitascope.structures import Record
 MOST_EMPTY_BATCHES = 8
 # what the numbers of a run follow from; the other settings may change when it is resumed
 FIXED_SETTINGS = ("seed", "precision", "micro_batch")
+RECORDS = "records.json"  # in a run's folder: the names of the records it began with, by data set
 
 
 class EveryVideoUnreadable(Exception):
@@ -40,6 +42,10 @@ class EveryVideoUnreadable(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class OtherRun(CheckpointError):
+    """A run was to be resumed with something else than it was begun with; nothing of it has changed."""
 
 
 class Span(NamedTuple):
@@ -123,7 +129,8 @@ class Run:
         """Take up the newest checkpoint of the folder, if there is one.
 
         Raises:
-            CheckpointError: It is damaged, or of another configuration, data or seed.
+            CheckpointError: It is damaged.
+            OtherRun: It is of another configuration, data or seed.
         """
         if self.accelerator.is_main_process:
             (self.run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -132,6 +139,9 @@ class Run:
         self.accelerator.wait_for_everyone()
         found = checkpoint.newest(self.run_dir)
         if found is None:
+            if self.accelerator.is_main_process:
+                names = {span.stage.data: [_name(record) for record in span.records] for span in self.plan}
+                atomic.write_json(self.run_dir / RECORDS, names)
             return
         self._require_same(found)
         checkpoint.load_weights(self.method, found.weights, str(found.path))
@@ -267,27 +277,46 @@ class Run:
             **found.config,
             "config": config,
             "settings": {name: found.trainer["settings"].get(name) for name in FIXED_SETTINGS},
-            "records of data set": found.trainer["data"],
         }
-        now = {
-            **self._config(),
-            "settings": {name: getattr(self.settings, name) for name in FIXED_SETTINGS},
-            "records of data set": self._trainer()["data"],
-        }
-        different = difference(saved, now)
+        settings = {name: getattr(self.settings, name) for name in FIXED_SETTINGS}
+        different = difference(saved, {**self._config(), "settings": settings})
         if different is not None:
             name, before, after = different
-            raise CheckpointError(
+            raise OtherRun(
                 f"{name} of the run in {self.run_dir} is {before!r}, here it is {after!r}; "
-                "resume with the same or use another run folder"
+                "resume with the same, or begin a fresh run"
             )
+        for span in self.plan:
+            before, after = found.trainer["data"].get(span.stage.data), fingerprint(span.records)
+            if before != after:
+                raise OtherRun(
+                    f"data set {span.stage.data!r} of the run in {self.run_dir} has changed since it began: "
+                    f"{self._changes(span) or f'{before}, now {after}'}; resume with the same, or begin a fresh run"
+                )
+
+    def _changes(self, span: Span) -> str:
+        """Which records of a data set are new or missing; empty if the run's folder does not tell."""
+        try:
+            before = json.loads((self.run_dir / RECORDS).read_bytes())[span.stage.data]
+        except (OSError, ValueError, KeyError):  # a run of a version that kept no names
+            return ""
+        after = [_name(record) for record in span.records]
+        new, missing = (sorted(set(a) - set(b)) for a, b in ((after, before), (before, after)))
+        told = [
+            f"{len(names)} {what} (first {names[0]})" for what, names in (("new", new), ("missing", missing)) if names
+        ]
+        return " and ".join(told) or "the same names, with other labels or times or in another order"
+
+
+def _name(record: Record) -> str:
+    return record.id or record.path
 
 
 def fingerprint(records: Sequence[Record]) -> str:
     """Return a digest of records, to notice that a run is resumed with others; the files' folder may change."""
     digest = hashlib.blake2b(digest_size=8)
     for r in records:
-        digest.update(repr((r.id or r.path, r.labels, r.start_seconds, r.end_seconds, r.split)).encode())
+        digest.update(repr((_name(r), r.labels, r.start_seconds, r.end_seconds, r.split)).encode())
     return f"{len(records)} records, {digest.hexdigest()}"
 
 

@@ -21,6 +21,7 @@ def search(
     k: int,
     load_method: Callable[[Path], Method],
     snippet_at: Callable[..., Any],
+    elsewhere: bool = False,
 ) -> SearchSummary:
     """Find the snippets most like one moment; its own comes first if it is in the library.
 
@@ -31,6 +32,7 @@ def search(
         k: How many.
         load_method: Gives the method of a run's folder.
         snippet_at: `(path, seconds, num_frames=, stride_frames=, fps=, size=)` -> the clip uint8 `[T, C, H, W]` there.
+        elsewhere: Whether moments of the video itself are left out.
 
     Raises:
         LibraryError: There are no vectors.
@@ -42,4 +44,4 @@ def search(
         method = load_method(library.runs.find(run).folder)
         with torch.inference_mode():
             query = method.features(snippet_at(path, seconds, **method.snippet.model_dump())[None]).numpy()[0]
-    return library.search(query, k, run, path, seconds)
+    return library.search(query, k, run, path, seconds, elsewhere)

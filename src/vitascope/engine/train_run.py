@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitascope.engine import start
 from vitascope.engine.cache import shots_of
+from vitascope.engine.configure import field_names
+from vitascope.engine.distributed import make_accelerator
 from vitascope.engine.log import Progress, Status, read_metrics, read_timing, share_waited
+from vitascope.engine.memory import require_memory
+from vitascope.engine.run import OtherRun, make_plan
 from vitascope.engine.settings import TrainSettings
 from vitascope.engine.train import TrainResult, train
 from vitascope.methods.base import Frozen, Method
-from vitascope.store.library import Library
-from vitascope.store.locate import library_for
+from vitascope.store.library import Library, run_folder
+from vitascope.store.locate import find_library, library_for
 from vitascope.structures import Record, TrainSummary
 
 LARGEST_WAIT = 0.1  # of the time of steps, waiting for data; beyond it there is advice
+OPTIONS = {"seed": "--seed", "num_workers": "--workers", "device": "--device", "precision": "--precision"}
+USUAL = TrainSettings(num_workers=1)  # of `vitascope train`
 
 
 class Plan(NamedTuple):
@@ -29,7 +39,7 @@ class Plan(NamedTuple):
     recipe: str
     default: Frozen  # the recipe's configuration
     config: Frozen  # with the user's changes
-    init: Path | None = None  # folder of a run whose encoder is started from
+    init: str | os.PathLike | None = None  # run whose encoder is started from: its folder, or the beginning of its id
 
 
 def train_plan(
@@ -43,6 +53,8 @@ def train_plan(
     progress: bool,
 ) -> TrainSummary:
     """Load the data, build the method and train it in a library, which is by default beside the data.
+
+    What is refused is refused before a library or a run is made.
 
     Args:
         plan: What.
@@ -61,11 +73,62 @@ def train_plan(
     paths = data if isinstance(data, dict) else dict.fromkeys(start.data_sets(plan.cls, plan.config), data)
     records, first = load(paths, start.takes_classes(plan.config)), Path(next(iter(paths.values())))
     root = first if first.is_dir() else first.parent
+    if plan.init is not None and not os.path.isdir(plan.init):
+        plan = plan._replace(init=run_folder(plan.init, find_library(library, root)))
     method = start.start(plan.cls, plan.config, records, seed=settings.seed, recipe=plan.default, init=plan.init)
+    by_index = getattr(method.config, "content", "off") != "off"
+    if not by_index:
+        require_trainable(method, records, settings)
     names = {"name": plan.method, "recipe": plan.recipe, "data": ", ".join(dict.fromkeys(map(str, paths.values())))}
-    with Library(library or library_for(root), data_root=root, create=True) as lib:
+    names["command"] = command_of(plan, data, settings)
+    with Library(library or library_for(root), data_root=root, create=run is None and not by_index) as lib:
         records = with_shots(with_motion(records, method.config, lib), method.config, lib)
+        if by_index:
+            require_trainable(method, records, settings)
         return train_run(lib, method, records, settings, **names, run=run, progress=Progress() if progress else None)
+
+
+def require_trainable(method: Method, records: dict[str, list[Record]], settings: TrainSettings) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        ValueError: The stages, the data, the device or the memory do not fit.
+    """
+    make_accelerator(settings)
+    for span in make_plan(method, records):
+        require_memory(method, span.stage, method.samples(span.stage, span.records), span.records, settings)
+
+
+def command_of(plan: Plan, data: str | os.PathLike | dict[str, str | os.PathLike], settings: TrainSettings) -> str:
+    """The command line that trains a plan, from any folder."""
+    words = ["vitascope", "train", plan.recipe]
+    if isinstance(data, dict):
+        words += [word for name, path in data.items() for word in ("--data", f"{name}={os.path.abspath(path)}")]
+    else:
+        words += ["--data", os.path.abspath(data)]
+    words += [word for change in changes(plan.default, plan.config) for word in ("--set", change)]
+    words += ["--init", os.path.abspath(plan.init)] if plan.init else []
+    for name, option in OPTIONS.items():
+        value = getattr(settings, name)
+        words += [option, str(value)] if value != getattr(USUAL, name) else []
+    words += ["--tensorboard"] if settings.tensorboard else []
+    return shlex.join(words)
+
+
+def changes(recipe: Frozen, config: Frozen) -> list[str]:
+    """The assignments, as `configure.override` takes them, that make a configuration of a recipe's.
+
+    Example:
+        >>> from vitascope.methods.base import Optim
+        >>> changes(Optim(), Optim(lr=0.5, betas=(0.9, 0.999), clip_norm=None, name="lars"))
+        ['name=lars', 'lr=0.5', 'betas=[0.9,0.999]', 'clip_norm=null']
+    """
+    found, dumped = [], [each.model_dump(mode="json") for each in (recipe, config)]
+    for name in field_names(config):
+        before, now = (reduce(getitem, name.split("."), fields) for fields in dumped)
+        if before != now:
+            found.append(f"{name}={now if isinstance(now, str) else json.dumps(now, separators=(',', ':'))}")
+    return found
 
 
 def with_motion(records: dict[str, list[Record]], config: Frozen, library: Library) -> dict[str, list[Record]]:
@@ -111,31 +174,52 @@ def train_run(
     name: str,
     recipe: str,
     data: str,
+    command: str | None = None,
     run: str | None = None,
     progress: Callable[[Status], Any] | None = None,
 ) -> TrainSummary:
     """Train in a run of `library`, the one that `run` begins the id of, or a fresh one.
 
-    However training ends, the row says so: `done`, `interrupted` (by a signal, or short of its end) or `failed`.
+    However training ends, the row says so: `done`, `interrupted` (by a signal, or short of its end) or `failed`; one
+    that was begun with something else is refused, and its row stays as it was.
+
+    Args:
+        library: Holds the run.
+        method: Trained in place.
+        records: By data set.
+        settings: How to train.
+        name: Of the method.
+        recipe: Its name.
+        data: Where the records are from.
+        command: That trains the same; by default this process's.
+        run: Beginning of the id of the run to go on with.
+        progress: As `train` takes it.
 
     Raises:
         LibraryError: No such run, or another process is running it.
+        OtherRun: The run was begun with something else; the message has the command that goes on with it.
         Exception: As `train`.
     """
     about = {"data": data, "num_videos": sum(map(len, records.values()))}
-    kept = library.runs.resume(run) if run else library.runs.new_run(recipe, name, _plain(method), data=about)
+    before = library.runs.find(run) if run else None
+    how = {"command": command, "data": about}
+    kept = library.runs.resume(run) if run else library.runs.new_run(recipe, name, _plain(method), **how)
     state, metrics, detail = "failed", {}, ""
     try:
         result = train(method, records, kept.folder, settings, name=name, recipe=recipe, progress=progress)
         state = "done" if result.step == result.total else "interrupted"
         metrics = {key: value for key, value in result.metrics.items() if isinstance(value, float)}
+        detail = "" if state == "done" else f"stopped after {result.step} of {result.total} steps"
+    except OtherRun as error:
+        state, metrics, detail = before.state, before.metrics, before.detail
+        raise OtherRun(f"{error} (without --run); what goes on with it: {before.go_on}") from None
     except BaseException as error:
         detail = str(error)
         raise
     finally:
         library.runs.finish(kept.id, state, metrics, detail)
     advice = advice_on_waiting(share_waited(read_timing(kept.folder)), method.config, records, library)
-    advice += advice_on_shots(method.config, records, library)
+    advice += advice_on_shots(method.config, records, library) + advice_on_batch(method, records)
     return replace(_summary(library, kept.id, recipe, data, state, metrics, result), advice=advice)
 
 
@@ -171,6 +255,20 @@ def advice_on_shots(config: Frozen, records: dict[str, list[Record]], library: L
     return (
         f"{bare} of {len(videos)} videos have no index of shots and are drawn from as without one; run `vitascope scan` and "
         f"then `vitascope index shots --library {library.path}`",
+    )
+
+
+def advice_on_batch(method: Method, records: dict[str, list[Record]]) -> tuple[str, ...]:
+    """What to do about batches that hold each video several times, where a batch is compared within itself."""
+    if not method.compares_samples:
+        return ()
+    stage = method.stages()[0]
+    count = len({record.path for record in records[stage.data]})
+    if stage.batch_size < 2 * count:
+        return ()
+    return (
+        f"a batch of {stage.batch_size} holds each of the {count} videos {stage.batch_size // count} times or more, and a "
+        f"video is compared with others alone; --set batch_size={count} makes steps as many times cheaper",
     )
 
 

@@ -15,7 +15,7 @@ from vitascope.store.locate import find_library
 from vitascope.store.runs import Runs
 from vitascope.store.schema import Database, LibraryError
 from vitascope.store.vectors import Vectors
-from vitascope.structures import SearchSummary
+from vitascope.structures import Record, SearchSummary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,10 +112,16 @@ class Library:
         values = self.features.get(entry.path, model_id, seconds, math.nextafter(seconds, math.inf)).values
         return values[len(values) // 2] if len(values) else None
 
-    def search(self, query: np.ndarray, k: int, run: str, path: str, seconds: float) -> SearchSummary:
-        """Return the `k` moments most like a vector `[D]`, which is that of `[seconds]` of `path`, best first."""
+    def search(
+        self, query: np.ndarray, k: int, run: str, path: str, seconds: float, elsewhere: bool = False
+    ) -> SearchSummary:
+        """Return the `k` moments most like a vector `[D]`, which is that of `[seconds]` of `path`, best first.
+
+        With `elsewhere`, those of other videos only.
+        """
         vectors = self.vectors(run)
-        hits = vectors.search(query, k, apart_seconds=0.0)  # overlapping snippets are one moment
+        own = [Record(path)] if elsewhere else []
+        hits = vectors.search(query, k, exclude=own, apart_seconds=0.0)  # overlapping snippets are one moment
         return SearchSummary(path, seconds, run, len(vectors), tuple(hits))
 
     def clean(self) -> list[Path]:

@@ -7,9 +7,11 @@ import json
 import os
 import re
 import secrets
+import shlex
 import sys
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +41,22 @@ class Run:
     data: dict[str, Any]
     started_at: float
     ended_at: float | None
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What its command line changed of the recipe: `name=value` each, with a seed and what it was started from."""
+        try:
+            pairs = list(pairwise(shlex.split(self.command)))
+        except ValueError:  # a command that was kept without quotes
+            return ()
+        own = [value for option, value in pairs if option == "--set"]
+        return *own, *(f"{option[2:]}={Path(value).name}" for option, value in pairs if option in ("--seed", "--init"))
+
+    @property
+    def go_on(self) -> str:
+        """The command line that goes on with it; empty for weights from elsewhere, which were not trained here."""
+        words = ["--library", str(self.folder.parents[1]), "--run", self.id]
+        return f"{self.command} {shlex.join(words)}" if "num_videos" in self.data else ""
 
 
 class Runs:
@@ -79,7 +97,7 @@ class Runs:
             raise WriteError(error.errno, f"cannot make {self._folder / number}: {error.strerror}") from error
         self._hold(number)
         texts = [json.dumps(value or {}) for value in (config, {}, versions, data)]
-        row = (number, recipe, method, "running", "", texts[0], texts[1], command or " ".join(sys.argv), *texts[2:])
+        row = (number, recipe, method, "running", "", texts[0], texts[1], command or shlex.join(sys.argv), *texts[2:])
         with self._database.transaction() as connection:
             sql = f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
             connection.execute(sql, (*row, time.time()))
@@ -125,20 +143,28 @@ class Runs:
         return next(iter(self.list(recipe, state)), None)
 
     def find(self, prefix: str) -> Run:
-        """Return the one run whose id begins with `prefix`.
+        """Return the one run whose id begins with `prefix`, or whose folder it is.
 
         Raises:
             LibraryError: No run or several do; the message names the nearest, or them.
         """
         ids = [row[0] for row in self._database.rows("SELECT id FROM runs ORDER BY id")]
+        folder = Path(os.path.realpath(prefix))
+        prefix = folder.name if folder.parent == Path(os.path.realpath(self._folder)) else prefix
         matches = [number for number in ids if number == prefix] or [n for n in ids if n.startswith(prefix)]
         if len(matches) == 1:
             return self._run(self._database.rows(f"SELECT {_COLUMNS} FROM runs WHERE id=?", (matches[0],))[0])
         if matches:
             raise LibraryError(f"run {prefix!r} may be any of {', '.join(matches)}; give more of its id")
         near = difflib.get_close_matches(prefix, ids, 1, 0.3)
-        advice = f"the nearest is {near[0]}" if near else "list them with `vitascope runs`"
-        raise LibraryError(f"no run whose id begins with {prefix!r}; {advice}")
+        library = self._folder.parent
+        if folder.is_dir():
+            raise LibraryError(
+                f"{prefix} is no run of {library}; a run belongs to its library: name that with --library, or bring the "
+                "weights over with vitascope.engine.start.add_run"
+            )
+        advice = f"the nearest is {near[0]}" if near else f"list them with `vitascope runs --library {library}`"
+        raise LibraryError(f"no run whose id begins with {prefix!r} in {library}; {advice}")
 
     def _run(self, row: tuple) -> Run:
         folder, state, detail = self._folder / row[0], row[3], row[4]
