@@ -61,6 +61,8 @@ def test_the_advised_batch_is_no_larger_than_the_data(monkeypatch):
 
 
 def test_nothing_is_refused_where_the_system_does_not_tell(monkeypatch):
+    with pytest.raises(TooLarge):
+        require(monkeypatch, free=1000, batch_size=10**9)
     require(monkeypatch, free=None, batch_size=10**9)
 
 

@@ -40,6 +40,16 @@ class Claim(NamedTuple):
     least: float = 0.0
 
 
+def above(text: str, arm: str, other: str, measure: str, least: float = 0.0) -> Claim:
+    """The claim that one arm is above another by at least `least` points.
+
+    Example:
+        >>> above("ours is better", "ours", "theirs", "probe").terms
+        ((1, 'ours', 'probe'), (-1, 'theirs', 'probe'))
+    """
+    return Claim(text, ((1, arm, measure), (-1, other, measure)), least)
+
+
 class Page(NamedTuple):
     """Claims that are measured together.
 

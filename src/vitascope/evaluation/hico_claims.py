@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from vitascope.datasets.worlds.truth import WorldVideo
 from vitascope.datasets.worlds.untrimmed import UntrimmedWorld
 from vitascope.engine.log import Status
-from vitascope.evaluation.claims import Claim, Page, Scores, Tools
+from vitascope.evaluation.claims import Claim, Page, Scores, Tools, above
 from vitascope.evaluation.trials import Arm, Task, Trial, make_worlds, run_trials
 from vitascope.store.atomic import writing
 from vitascope.structures import Record
@@ -60,47 +60,43 @@ ARMS = {  # arm -> recipe and its changes
 }
 
 
-def _above(text: str, arm: str, other: str, measure: str, least: float = 0.0) -> Claim:
-    return Claim(text, ((1, arm, measure), (-1, other, measure)), least)
-
-
 def _lead(arm: str, other: str, measure: str, sign: int = 1) -> tuple[tuple[int, str, str], ...]:
     return (sign, arm, measure), (-sign, other, measure)
 
 
 CLAIMS = (
-    _above(
+    above(
         "HiCo is above SimCLR sampling for places of one topic, by retrieval", HICO, SIMCLR, MOMENT_NEAREST, least=5.0
     ),
-    _above("HiCo is above SimCLR sampling for places, by linear probe", HICO, SIMCLR, PLACE, least=5.0),
-    _above("HiCo is above SimCLR sampling for places, by retrieval", HICO, SIMCLR, PLACE_NEAREST, least=5.0),
-    _above("HiCo is above SimCLR sampling for topics, by linear probe", HICO, SIMCLR, TOPIC, least=5.0),
-    _above("HiCo is above SimCLR sampling for topics, by retrieval", HICO, SIMCLR, TOPIC_NEAREST, least=5.0),
-    _above("HiCo is above SimCLR sampling for actions, by linear probe", HICO, SIMCLR, ACTION, least=5.0),
-    _above("HiCo is above CVRL sampling for places of one topic, by retrieval", HICO, CVRL, MOMENT_NEAREST),
-    _above("HiCo is above CVRL sampling for places, by retrieval", HICO, CVRL, PLACE_NEAREST),
-    _above("HiCo is above CVRL sampling for topics, by retrieval", HICO, CVRL, TOPIC_NEAREST),
-    _above("HiCo is above random weights for places of one topic, by retrieval", HICO, RANDOM, MOMENT_NEAREST),
-    _above("HiCo is above random weights for places, by retrieval", HICO, RANDOM, PLACE_NEAREST),
-    _above("HiCo is above random weights for topics, by retrieval", HICO, RANDOM, TOPIC_NEAREST),
-    _above("HiCo is above random weights for actions, by linear probe", HICO, RANDOM, ACTION),
-    _above("The topical term helps, for topics, by linear probe", HICO, NO_TOPICS, TOPIC),
-    _above("The topical term helps, for topics, by retrieval", HICO, NO_TOPICS, TOPIC_NEAREST),
-    _above("The topical term helps, for places, by retrieval", HICO, NO_TOPICS, PLACE_NEAREST),
-    _above("A distance that grows is above a constant one, for places of one topic", HICO, CONSTANT, MOMENT_NEAREST),
-    _above("A distance that grows is above a constant one, for places, by retrieval", HICO, CONSTANT, PLACE_NEAREST),
-    _above("A distance that grows is above a constant one, for topics, by retrieval", HICO, CONSTANT, TOPIC_NEAREST),
-    _above("A distance of 4 s is above the paper's, for topics, by retrieval", HICO, NEAR, TOPIC_NEAREST),
-    _above("Clips without cuts are above clips drawn by time, for places, by linear probe", CUTS, HICO, PLACE),
-    _above("Clips without cuts are above clips drawn by time, for places, by retrieval", CUTS, HICO, PLACE_NEAREST),
-    _above("Content-guided is above drawn by time, for places, by retrieval", CONTENT, HICO, PLACE_NEAREST),
-    _above("Content-guided is above drawn by time, for topics, by retrieval", CONTENT, HICO, TOPIC_NEAREST),
+    above("HiCo is above SimCLR sampling for places, by linear probe", HICO, SIMCLR, PLACE, least=5.0),
+    above("HiCo is above SimCLR sampling for places, by retrieval", HICO, SIMCLR, PLACE_NEAREST, least=5.0),
+    above("HiCo is above SimCLR sampling for topics, by linear probe", HICO, SIMCLR, TOPIC, least=5.0),
+    above("HiCo is above SimCLR sampling for topics, by retrieval", HICO, SIMCLR, TOPIC_NEAREST, least=5.0),
+    above("HiCo is above SimCLR sampling for actions, by linear probe", HICO, SIMCLR, ACTION, least=5.0),
+    above("HiCo is above CVRL sampling for places of one topic, by retrieval", HICO, CVRL, MOMENT_NEAREST),
+    above("HiCo is above CVRL sampling for places, by retrieval", HICO, CVRL, PLACE_NEAREST),
+    above("HiCo is above CVRL sampling for topics, by retrieval", HICO, CVRL, TOPIC_NEAREST),
+    above("HiCo is above random weights for places of one topic, by retrieval", HICO, RANDOM, MOMENT_NEAREST),
+    above("HiCo is above random weights for places, by retrieval", HICO, RANDOM, PLACE_NEAREST),
+    above("HiCo is above random weights for topics, by retrieval", HICO, RANDOM, TOPIC_NEAREST),
+    above("HiCo is above random weights for actions, by linear probe", HICO, RANDOM, ACTION),
+    above("The topical term helps, for topics, by linear probe", HICO, NO_TOPICS, TOPIC),
+    above("The topical term helps, for topics, by retrieval", HICO, NO_TOPICS, TOPIC_NEAREST),
+    above("The topical term helps, for places, by retrieval", HICO, NO_TOPICS, PLACE_NEAREST),
+    above("A distance that grows is above a constant one, for places of one topic", HICO, CONSTANT, MOMENT_NEAREST),
+    above("A distance that grows is above a constant one, for places, by retrieval", HICO, CONSTANT, PLACE_NEAREST),
+    above("A distance that grows is above a constant one, for topics, by retrieval", HICO, CONSTANT, TOPIC_NEAREST),
+    above("A distance of 4 s is above the paper's, for topics, by retrieval", HICO, NEAR, TOPIC_NEAREST),
+    above("Clips without cuts are above clips drawn by time, for places, by linear probe", CUTS, HICO, PLACE),
+    above("Clips without cuts are above clips drawn by time, for places, by retrieval", CUTS, HICO, PLACE_NEAREST),
+    above("Content-guided is above drawn by time, for places, by retrieval", CONTENT, HICO, PLACE_NEAREST),
+    above("Content-guided is above drawn by time, for topics, by retrieval", CONTENT, HICO, TOPIC_NEAREST),
     Claim(
         "HiCo's lead over SimCLR sampling is larger on untrimmed video than on trimmed, for places of one topic",
         _lead(HICO, SIMCLR, MOMENT_NEAREST) + _lead(HICO + TRIMMED, SIMCLR + TRIMMED, MOMENT_NEAREST, -1),
     ),
-    _above("HiCo gains by untrimmed video, for places, by retrieval", HICO, HICO + TRIMMED, PLACE_NEAREST),
-    _above(
+    above("HiCo gains by untrimmed video, for places, by retrieval", HICO, HICO + TRIMMED, PLACE_NEAREST),
+    above(
         "SimCLR sampling gains by untrimmed video, for places, by retrieval", SIMCLR, SIMCLR + TRIMMED, PLACE_NEAREST
     ),
 )

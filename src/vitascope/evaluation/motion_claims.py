@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vitascope.datasets.worlds.motion import MotionWorld
 from vitascope.engine.log import Status
-from vitascope.evaluation.claims import Claim, Page, Scores, Tools
+from vitascope.evaluation.claims import Claim, Page, Scores, Tools, above
 from vitascope.evaluation.trials import Arm, Task, Trial, make_worlds, run_trials
 from vitascope.methods.base import Frozen, Method
 
@@ -54,29 +54,29 @@ ARMS = {
 }
 
 
-def _above(text: str, arm: str, other: str, measure: str = PROBE, least: float = 0.0) -> Claim:
-    return Claim(text, ((1, arm, measure), (-1, other, measure)), least)
-
-
 def _gap(arm: str, measure: str, sign: int = 1) -> tuple[tuple[int, str, str], ...]:
     return (sign, arm, measure), (-sign, arm + SHUFFLED, measure)
 
 
 CLAIMS = {
     "mme-motion": (
-        _above("MME is above pixel masking where the class is the motion, by linear probe", MME, PIXELS, least=5.0),
-        _above("MME is above pixel masking where the class is the motion, fine-tuned", MME, PIXELS, TUNED),
-        _above("MME is above random weights where the class is the motion, by linear probe", MME, RANDOM),
-        _above("MME is above random weights where the class is the motion, fine-tuned", MME, RANDOM, TUNED),
+        above(
+            "MME is above pixel masking where the class is the motion, by linear probe", MME, PIXELS, PROBE, least=5.0
+        ),
+        above("MME is above pixel masking where the class is the motion, fine-tuned", MME, PIXELS, TUNED),
+        above("MME is above random weights where the class is the motion, by linear probe", MME, RANDOM, PROBE),
+        above("MME is above random weights where the class is the motion, fine-tuned", MME, RANDOM, TUNED),
         Claim(
             "MME's lead over pixel masking is larger for motion than for texture, by linear probe",
             ((1, MME, PROBE), (-1, PIXELS, PROBE), (-1, MME, TEXTURE_PROBE), (1, PIXELS, TEXTURE_PROBE)),
         ),
-        _above("Position and shape are above shape alone (HOG), for motion", MME, HOG),
-        _above("Position and shape are above position alone, for motion", MME, POSITION),
-        _above("Tracks through the frames between are above tracks from frame to frame, for motion", MME, NO_BETWEEN),
-        _above("The visibility term helps, for motion", MME, NO_VISIBILITY),
-        _above("MME is above random weights where the class is the texture", MME, RANDOM, TEXTURE_PROBE),
+        above("Position and shape are above shape alone (HOG), for motion", MME, HOG, PROBE),
+        above("Position and shape are above position alone, for motion", MME, POSITION, PROBE),
+        above(
+            "Tracks through the frames between are above tracks from frame to frame, for motion", MME, NO_BETWEEN, PROBE
+        ),
+        above("The visibility term helps, for motion", MME, NO_VISIBILITY, PROBE),
+        above("MME is above random weights where the class is the texture", MME, RANDOM, TEXTURE_PROBE),
     ),
     "mme-shuffle": (
         Claim("MME needs the order of the frames, for motion, by linear probe", _gap(MME, PROBE)),
