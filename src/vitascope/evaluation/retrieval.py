@@ -57,8 +57,9 @@ class Retrieval:
     """How well classes were found; shares in [0, 1].
 
     `recall` and `chance` map `k` to R@k and to what random order would reach, for no more than a query is compared with;
-    `mean_ap` and `chance_ap` are mAP and what random order would reach; `classes` are `(class, queries, R@1, AP)`; `num_absent` queries are of a class that the gallery lacks, and count as not
-    found; `unreadable` maps an id to the reason.
+    `mean_ap` and `chance_ap` are mAP and what random order would reach; `classes` are `(class, queries, R@1, AP)`;
+    `num_absent` queries are of a class that the gallery lacks, and count as not found; `unreadable` maps an id to the
+    reason.
     """
 
     protocol: str
