@@ -112,7 +112,7 @@ clip (one of 12). They are told by a linear probe (logistic regression, its stre
 the class of the nearest clip of the training videos, by cosine, not centred. To find a place takes both levels at once: the \
 topic, and the moment within it; "within its group" looks for it among the clips of videos of its own topic only, which \
 leaves the moment. (This measure was added when single runs had shown that the others mix the two.) All of it is done with {{seeds}} seeds of \
-weights and draws; the videos stay the same. Means are over seeds, intervals by Student's t; a claim is about differences of \
+weights and draws; the videos stay the same, and are of a world that no setting was chosen on: that was another. Means are over seeds, intervals by Student's t; a claim is about differences of \
 the same seed, in points of accuracy, and is held if the mean is as large as it says and the interval lies above 0."""
 
 
