@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vitascope import structures
 from vitascope.store.library import Library, run_folder
@@ -67,24 +67,22 @@ def load_method(folder: PathLike, device: str = "cpu") -> Method:
     return load(Path(folder), METHODS, device)
 
 
-def embed(library: PathLike | None = None, *, run: str | None = None, hop_seconds: float | None = None,
-          settings: dict[str, Any] | None = None, progress: bool = False) -> structures.EmbedSummary:  # fmt: skip
-    """Turn every video of a library into vectors, one a snippet, with the encoder of a run (`engine.extract.embed`)."""
+def embed(library: PathLike | None = None, **how: Any) -> structures.EmbedSummary:
+    """Turn every video of a library into vectors, one a snippet, with the encoder of a run (`how` is of `engine.extract.embed`)."""
     from vitascope.engine.extract import embed as embed_library
     from vitascope.video.snippets import Snippets
 
     with Library(find_library(library)) as lib:
-        return embed_library(lib, run, load_method, Snippets, hop_seconds, settings or {}, progress)
+        return embed_library(lib, load_method, Snippets, **how)
 
 
-def search(like: tuple[PathLike, float], library: PathLike | None = None, *, run: str | None = None,
-           k: int = 10, elsewhere: bool = False) -> structures.SearchSummary:  # fmt: skip
-    """Find the `k` snippets most like one moment of a video, by the vectors of a run (`engine.search.search`)."""
+def search(like: tuple[PathLike, float], library: PathLike | None = None, **how: Any) -> structures.SearchSummary:
+    """Find the snippets most like one moment of a video, by the vectors of a run (`how` is of `engine.search.search`)."""
     from vitascope.engine.search import search as find
     from vitascope.video.snippets import snippet_at
 
     with Library(find_library(library, os.path.abspath(like[0]))) as lib:
-        return find(lib, like, run, k, load_method, snippet_at, elsewhere)
+        return find(lib, like, load_method, snippet_at, **how)
 
 
 def film_strip(path: PathLike, start_seconds: float, end_seconds: float, count: int = 8, size: int = 96) -> Any:
@@ -119,22 +117,15 @@ def show_motion(video: PathLike, at_seconds: float, *, run: PathLike | None = No
     return motion_at(method, os.fspath(video), at_seconds, is_trained=bool(run))
 
 
-def cache_motion(library: PathLike | None = None, *, method: str = "dis-medium", **how: Any) -> structures.CacheSummary:
-    """Keep the optical flow of every video of a library, which training on motion then need not compute; resumable."""
+def keep(what: Literal["motion", "shots"], library: PathLike | None = None, **how: Any) -> structures.CacheSummary:
+    """Keep of every video of a library what training can go by, its optical flow or its shots; resumable."""
     from vitascope.engine import cache
-    from vitascope.video.grid_flow import cache_flow
+    from vitascope.video import grid_flow, shots
 
     with Library(find_library(library)) as lib:
-        return cache.cache_motion(lib, method, cache_flow, **how)
-
-
-def index_shots(library: PathLike | None = None, **how: Any) -> structures.CacheSummary:
-    """Find the shots of every video of a library, which contrastive training can then go by; resumable."""
-    from vitascope.engine import cache
-    from vitascope.video import shots
-
-    with Library(find_library(library)) as lib:
-        return cache.index_shots(lib, shots.index_shots, **how)
+        if what == "shots":
+            return cache.index_shots(lib, shots.index_shots, **how)
+        return cache.cache_motion(lib, how.pop("method", "dis-medium"), grid_flow.cache_flow, **how)
 
 
 def load_network(weights: PathLike | None = None) -> MaskNetwork:
@@ -151,12 +142,10 @@ def segment(video: PathLike, mask: PathLike, out: PathLike, *, at_seconds: float
     from vitascope.methods.stm import fast, session
     from vitascope.video import overlay, source
 
-    source.keep_apart(video, mask, out)
-    wish = Wish(video, mask, out, weights, **how)
-    with source.FrameSource(video, wish.fps) as frames:
-        first = frames.number_at(at_seconds), source.first_masks(mask, frames.size, object_id)
-        parts = load_network(weights), fast.fastest, session.VideoObjectSession, overlay
-        return segment_run(wish, frames, first, *parts, progress=progress)
+    parts = load_network(weights), fast.fastest, session.VideoObjectSession, overlay
+    return segment_run(
+        Wish(video, mask, out, weights, **how), source, (at_seconds, object_id), *parts, progress=progress
+    )
 
 
 def evaluate_davis(data: PathLike, predictions: PathLike | None = None, *, weights: PathLike | None = None,
@@ -168,18 +157,20 @@ def evaluate_davis(data: PathLike, predictions: PathLike | None = None, *, weigh
 
     if predictions is None:
         network = load_network(weights)
-        made_by = f"weights {hash_of(network)[:12]}, settings {settings or 'default'}"
-        how |= {"segment": segmenter(network, **settings or {}), "made_by": made_by}
+        how["made_by"] = f"weights {hash_of(network)[:12]}, settings {settings or 'default'}"
+        how["segment"] = segmenter(network, **settings or {})
     return evaluate(data, predictions, **how)
 
 
-def evaluate_recognition(run: PathLike, data: PathLike, train: PathLike | None = None, library: PathLike | None = None,
-                         *, num_clips: int = 4, **how: Any) -> Any:  # fmt: skip
-    """How well a run tells classes: a classifier's answers, or a probe on features (`evaluation.recognition_run`)."""
-    from vitascope.evaluation.recognition_run import evaluate_run
+def evaluate_run(task: Literal["recognition", "retrieval"], run: PathLike, data: PathLike, beside: PathLike | None = None,
+                 library: PathLike | None = None, **how: Any) -> Any:  # fmt: skip
+    """How good a run is at telling classes, `beside` a list to learn from, or at finding them in a gallery (`evaluation`)."""
+    from vitascope.evaluation import recognition_run, retrieval_run
     from vitascope.video.snippets import spread_clips
 
-    return evaluate_run(load_method, run_folder(run, library), data, train, spread_clips, num_clips, **how)
+    if task == "retrieval":
+        return retrieval_run.evaluate_run(load_method, run, data, beside, library, spread_clips, **how)
+    return recognition_run.evaluate_run(load_method, run_folder(run, library), data, beside, spread_clips, **how)
 
 
 def repro(claims: str, out: PathLike, work: PathLike, **how: Any) -> structures.ClaimsSummary:
@@ -191,10 +182,19 @@ def repro(claims: str, out: PathLike, work: PathLike, **how: Any) -> structures.
     return reproduce(claims, Path(out), Path(work), recipes(), METHODS, snippets.spread_clips, shots.index_shots, **how)
 
 
-def evaluate_retrieval(run: PathLike, data: PathLike, gallery: PathLike | None = None, library: PathLike | None = None,
-                       **how: Any) -> Any:  # fmt: skip
-    """Whether the videos nearest to a video are of its class, by a run's features (`evaluation.retrieval_run`)."""
-    from vitascope.evaluation.retrieval_run import evaluate_run
-    from vitascope.video.snippets import spread_clips
+def evaluate_localization(ground_truth: PathLike, predictions: PathLike, protocol: str = "plain", **how: Any) -> Any:
+    """Whether actions are found at their times, by a protocol of the field (`evaluation.localization_run`)."""
+    from vitascope.evaluation import localization_run
 
-    return evaluate_run(load_method, run, data, gallery, library, spread_clips, **how)
+    return localization_run.evaluate_localization(ground_truth, predictions, protocol, **how)
+
+
+def localize(tags: PathLike | None = None, videos: Sequence[PathLike] = (), **how: Any) -> structures.LocalizeSummary:
+    """When actions happen: learned from tags, or by a run that has learned (`engine.localize.localize`)."""
+    from vitascope.datasets import annotations, folder
+    from vitascope.engine import localize as engine
+    from vitascope.methods.cbp_vlp import encoders, method
+    from vitascope.video import check, snippets
+
+    tools = engine.Tools(folder, annotations, check, snippets, load_method, encoders, method.CbpVlp)
+    return engine.localize(tags, videos, tools, **how)

@@ -80,6 +80,7 @@ class Record:
     )
     motion: str = ""  # file with the video's flow, where a library keeps it
     shots: str = ""  # file with its shot boundaries and what it looks like, likewise
+    features: tuple[str, ...] = ()  # files of vectors of its snippets, as `store.feature_files` writes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,41 @@ class Segments:
     times_seconds: np.ndarray
     labels: tuple[str, ...]
     scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What is known of one video of a localization data set; everything but the id may be missing.
+
+    `labels` are of the whole video (official ones where the data set gives them, else those of its segments), `segments` is
+    None where only tags are known, `ambiguous_seconds` float64 `[A, 2]` are stretches that are not to be judged.
+    """
+
+    id: str
+    labels: tuple[str, ...] = ()
+    segments: Segments | None = None
+    split: str = ""
+    duration_seconds: float | None = None
+    fps: float | None = None
+    ambiguous_seconds: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Localized:
+    """What was found in one video: `segments` with scores, best first, and what they were read from.
+
+    `times_seconds` float64 `[S, 2]` are the snippets; `curves` by name (`CBP`, `VLP`) probabilities float32 `[S, K]` of
+    `classes`; `confident` int8 `[S, K]` is 1 for confident foreground, 0 for background, -1 for neither.
+    """
+
+    path: str
+    duration_seconds: float
+    segments: Segments
+    times_seconds: np.ndarray
+    classes: tuple[str, ...]
+    curves: dict[str, np.ndarray]
+    confident: np.ndarray | None = None
+    truth: Segments | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,3 +353,25 @@ class ClaimsSummary:
     name: str
     page: str
     claims: tuple[tuple[str, bool, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalizeSummary:
+    """What came of finding actions in videos; after a `signal` only `run` and `problems` are known.
+
+    `classes` are `(name, videos tagged with it, videos it was found in)`, `problems` `(path, what is wrong)`, `doubts` tags
+    to look at again: `(video, label, "suspicious" or "missing", seconds, score)`, `files` those of all videos together.
+    """
+
+    out: str
+    library: str
+    run: str
+    num_videos: int = 0
+    num_tagged: int = 0
+    num_segments: int = 0
+    classes: tuple[tuple[str, int, int], ...] = ()
+    problems: tuple[tuple[str, str], ...] = ()
+    doubts: tuple[tuple[str, str, str, float, float], ...] = ()
+    advice: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    signal: int | None = None

@@ -36,11 +36,11 @@ def asked(monkeypatch):
 
     calls = Calls()
 
-    def cache_motion(*arguments, **options):
+    def keep(*arguments, **options):
         calls.append((arguments, options))
         return calls.result
 
-    monkeypatch.setattr(api, "cache_motion", cache_motion, raising=False)
+    monkeypatch.setattr(api, "keep", keep, raising=False)
     return calls
 
 
@@ -53,7 +53,7 @@ def run(*words: str):
 def test_flow_is_cached_and_told_in_lines(asked):
     done = run("motion")
     assert done.exit_code == 0
-    assert asked == [((None,), {"method": "dis-medium", "num_workers": 2, "progress": True})]
+    assert asked == [(("motion", None), {"method": "dis-medium", "num_workers": 2, "progress": True})]
     assert done.stdout.splitlines() == [
         "2 videos cached (500 pairs of frames), 3 were there already",
         "  damaged: films/a\\nb.mp4: 1 gaps (0.5 to 1.2 s); the rest is cached",
@@ -64,7 +64,7 @@ def test_flow_is_cached_and_told_in_lines(asked):
 def test_options_reach_the_api_and_json_is_one_document(asked):
     done = run("motion", "--library", "lib", "--method", "tvl1", "--workers", "0", "--json")
     assert done.exit_code == 0
-    assert asked == [((Path("lib"),), {"method": "tvl1", "num_workers": 0, "progress": True})]
+    assert asked == [(("motion", Path("lib")), {"method": "tvl1", "num_workers": 0, "progress": True})]
     told = json.loads(done.stdout)
     assert told == asdict(RESULT) | {"problems": [list(RESULT.problems[0])]}
 

@@ -32,11 +32,11 @@ RESULT = Recognition(
 def asked(monkeypatch):
     calls = []
 
-    def evaluate_recognition(*arguments, **options):
+    def evaluate_run(_task, *arguments, **options):
         calls.append((arguments, options))
         return RESULT
 
-    monkeypatch.setattr(api, "evaluate_recognition", evaluate_recognition, raising=False)
+    monkeypatch.setattr(api, "evaluate_run", evaluate_run, raising=False)
     return calls
 
 

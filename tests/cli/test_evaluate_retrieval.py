@@ -31,11 +31,11 @@ RESULT = Retrieval(
 def asked(monkeypatch):
     calls = []
 
-    def evaluate_retrieval(*arguments, **options):
+    def evaluate_run(_task, *arguments, **options):
         calls.append((arguments, options))
         return RESULT
 
-    monkeypatch.setattr(api, "evaluate_retrieval", evaluate_retrieval, raising=False)
+    monkeypatch.setattr(api, "evaluate_run", evaluate_run, raising=False)
     return calls
 
 

@@ -34,11 +34,11 @@ def asked(monkeypatch):
 
     calls = Calls()
 
-    def index_shots(*arguments, **options):
+    def keep(*arguments, **options):
         calls.append((arguments, options))
         return calls.result
 
-    monkeypatch.setattr(api, "index_shots", index_shots, raising=False)
+    monkeypatch.setattr(api, "keep", keep, raising=False)
     return calls
 
 
@@ -51,7 +51,7 @@ def run(*words: str):
 def test_shots_are_indexed_and_told_in_lines(asked):
     done = run("shots")
     assert done.exit_code == 0
-    assert asked == [((None,), {"num_workers": 2, "progress": True})]
+    assert asked == [(("shots", None), {"num_workers": 2, "progress": True})]
     assert done.stdout.splitlines() == [
         "2 videos indexed (40 cuts), 3 were there already",
         "  damaged: films/a\\nb.mp4: 1 gaps (0.5 to 1.2 s); the rest is indexed",
@@ -62,7 +62,7 @@ def test_shots_are_indexed_and_told_in_lines(asked):
 def test_options_reach_the_api_and_json_is_one_document(asked):
     done = run("shots", "--library", "lib", "--workers", "0", "--json")
     assert done.exit_code == 0
-    assert asked == [((Path("lib"),), {"num_workers": 0, "progress": True})]
+    assert asked == [(("shots", Path("lib")), {"num_workers": 0, "progress": True})]
     assert json.loads(done.stdout) == asdict(RESULT) | {"problems": [list(RESULT.problems[0])]}
 
 

@@ -1,6 +1,7 @@
 """What every method keeps, over all of `METHODS`: each is built from its tiny recipes and fed from real files."""
 
 import copy
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,13 @@ from torch.utils.data import default_collate
 
 from vitascope.methods import METHODS
 from vitascope.methods.base import Draw, Frozen, Method, Stage
-from vitascope.structures import Figure, Record
+from vitascope.store.feature_files import write_features
+from vitascope.structures import Features, Figure, Record
 from vitascope.video.writer import VideoWriter, write_mask_png
 
 OVERFIT_STEPS = 450
-CLASSES = ("drifts", "drifts fast")
+WIDTHS = (32, 128)  # of the features for CBP as the tiny recipe wants them, and of the tiny CLIP
+CLASSES = ("left", "right")  # words that the tiny CLIP knows
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +38,18 @@ def records(tmp_path_factory) -> list[Record]:
         Image.fromarray(frames[0].transpose(1, 2, 0)).save(folder / f"{i}.jpg")
         write_mask_png(folder / f"{i}.png", discs[0])
         masks = str(folder / f"{i}.masks.npz")
-        records.append(Record(str(folder / f"{i}.mp4"), labels=(CLASSES[i],), masks=masks))
+        features = tuple(write_vectors(folder / f"{i}.{width}.safetensors", width, i) for width in WIDTHS)
+        records.append(Record(str(folder / f"{i}.mp4"), labels=(CLASSES[i],), masks=masks, features=features))
     return records
+
+
+def write_vectors(path: Path, width: int, seed: int) -> str:
+    """Features of 70 snippets, more than the tiny recipe takes; those of a few are large, as of an action."""
+    values = np.random.default_rng([seed, width]).normal(size=(70, width)).astype(np.float32)
+    values[20:30, seed] += 8
+    edges = np.arange(71) * 0.64
+    write_features(path, Features(values, np.stack([edges[:-1], edges[1:]], 1)))
+    return str(path)
 
 
 class Tiny(NamedTuple):

@@ -32,7 +32,7 @@ def command(
         raise typer.BadParameter(f"WHAT ({what}) must be one of: {', '.join(THINGS)}")
     if method not in FLOWS:
         raise typer.BadParameter(f"--method ({method}) must be one of: {', '.join(FLOWS)}")
-    result = api.cache_motion(library, method=method, num_workers=workers, progress=True)
+    result = api.keep("motion", library, method=method, num_workers=workers, progress=True)
     emit(json, result, lambda: lines(result))
     if result.signal:
         raise SystemExit(128 + result.signal)

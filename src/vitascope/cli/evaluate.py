@@ -1,7 +1,8 @@
 """Score results against the truth of a data set, or make the results first.
 
 TASK davis: J and F of cut-out objects. TASK recognition: how well a run tells the classes of labelled clips. TASK
-retrieval: whether the clips nearest to a clip are of its class.
+retrieval: whether the clips nearest to a clip are of its class. TASK localization: whether actions are found at their
+times, for predictions in the JSON of ActivityNet, whoever made them.
 
 Labelled clips are a folder with a folder for each class, or a list: a CSV file with the header
 video,labels,start,end,split and a video, or a stretch of it, in each line. Only video and labels are needed. Paths start
@@ -10,6 +11,8 @@ from the list's folder, times are in seconds; where lines have the split test, t
 Example: vitascope evaluate recognition --run RUN --data labelled/
 
 Example: vitascope evaluate retrieval --run RUN --data labelled.csv
+
+Example: vitascope evaluate localization --ground-truth gt.json --predictions found.json --protocol anet13 --json
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vitascope.cli import evaluate_localization as localization
 from vitascope.cli import evaluate_recognition as recognition
 from vitascope.cli import evaluate_retrieval as retrieval
 from vitascope.cli.output import emit, printable
@@ -26,13 +30,29 @@ from vitascope.cli.scan import JsonOption
 from vitascope.cli.segment import Policy
 
 DAVIS = ("ground_truth", "predictions", "weights", "policy", "short_side", "year", "split", "davis_compat", "workers")
-TASKS = {"davis": DAVIS, "recognition": recognition.OPTIONS, "retrieval": retrieval.OPTIONS}  # what not all tasks take
+TASKS = {  # what not all tasks take
+    "davis": DAVIS,
+    "recognition": recognition.OPTIONS,
+    "retrieval": retrieval.OPTIONS,
+    "localization": localization.OPTIONS,
+}
 
 TruthOption = Annotated[
-    Path | None, typer.Option("--ground-truth", metavar="DIR", help="davis: the data set, or its folder of masks.")
+    Path | None,
+    typer.Option(
+        "--ground-truth",
+        metavar="PATH",
+        help="davis: the data set, or its folder of masks. localization: annotations, JSON with `database`, or a folder "
+        "of W-TALC's arrays or of THUMOS's texts.",
+    ),
 ]
 PredictionsOption = Annotated[
-    Path | None, typer.Option("--predictions", metavar="DIR", help="davis: results, one folder of PNGs a sequence.")
+    Path | None,
+    typer.Option(
+        "--predictions",
+        metavar="PATH",
+        help="davis: results, one folder of PNGs a sequence. localization: JSON with `results`.",
+    ),
 ]
 DataOption = Annotated[
     Path | None,
@@ -52,7 +72,7 @@ OutOption = Annotated[
     typer.Option(
         "--out",
         metavar="DIR",
-        help="davis: keep the masks here; run again to go on after a stop. recognition, retrieval: write a report here.",
+        help="davis: keep the masks here; run again to go on after a stop. The other tasks: write a report here.",
     ),
 ]
 PolicyOption = Annotated[Policy, typer.Option(help="davis: what is remembered, as `segment` takes it.")]
@@ -62,7 +82,11 @@ ShortSideOption = Annotated[
 ]
 YearOption = Annotated[str, typer.Option(help="davis: protocol, 2017 (several objects) or 2016 (one).")]
 SplitOption = Annotated[
-    str | None, typer.Option(help="davis: a list of ImageSets, e.g. val; by default all sequences with masks.")
+    str | None,
+    typer.Option(
+        help="davis: a list of ImageSets, e.g. val; by default all sequences with masks. localization: of the truth, that "
+        "is judged; by default the protocol's."
+    ),
 ]
 CompatOption = Annotated[
     bool, typer.Option("--davis-compat", help="davis: decay beyond 256 frames as the official scorer has it.")
@@ -94,6 +118,11 @@ def command(
     embedded: retrieval.EmbeddedOption = False,
     centre: retrieval.CentreOption = retrieval.Centre.none,
     leave_out: retrieval.LeaveOutOption = retrieval.LeaveOut.file,
+    protocol: localization.ProtocolOption = "plain",
+    ambiguous: localization.AmbiguousOption = None,
+    blocked: localization.BlockedOption = None,
+    unknown: localization.UnknownOption = None,
+    missing: localization.MissingOption = localization.Missing.count,
     json: JsonOption = False,
 ) -> None:
     check_task(task, context)
@@ -104,6 +133,10 @@ def command(
         how = {"embedded": embedded, "centre": centre, "leave_out": leave_out, "num_clips": clips, "device": device}
         result = retrieval.result(run, data, gallery, library, **how, out=out)
         emit(json, result, lambda: retrieval.lines(result, out))
+    elif task == "localization":
+        how = {"split": split, "ambiguous": ambiguous, "blocked": blocked, "unknown": unknown, "missing": missing}
+        result = localization.result(ground_truth, predictions, data, protocol, **how, out=out)
+        emit(json, result.to_json() if json else result, lambda: localization.lines(result, out))
     else:
         settings = {} if policy is Policy.default else {"policy": policy.value}
         settings |= {"short_side": short_side} if short_side else {}

@@ -64,7 +64,7 @@ def result(run: str | None, data: Path | None, train: Path | None, library: Path
     from vitascope import api
 
     how |= {"num_clips": how["num_clips"] or CLIPS}
-    return api.evaluate_recognition(run, data, train, library, **how, progress=True)
+    return api.evaluate_run("recognition", run, data, train, library, **how, progress=True)
 
 
 def lines(result: Any, out: Path | None = None) -> list[str]:

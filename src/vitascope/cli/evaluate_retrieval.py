@@ -66,7 +66,7 @@ def result(run: str | None, data: Path | None, gallery: Path | None, library: Pa
     from vitascope import api
 
     how |= {"num_clips": how["num_clips"] or CLIPS, "centre": how["centre"].value, "leave_out": how["leave_out"].value}
-    return api.evaluate_retrieval(run, data, gallery, library, **how, progress=True)
+    return api.evaluate_run("retrieval", run, data, gallery, library, **how, progress=True)
 
 
 def lines(result: Any, out: Path | None = None) -> list[str]:

@@ -25,7 +25,7 @@ def command(
 
     if what not in THINGS:
         raise typer.BadParameter(f"WHAT ({what}) must be one of: {', '.join(THINGS)}")
-    result = api.index_shots(library, num_workers=workers, progress=True)
+    result = api.keep("shots", library, num_workers=workers, progress=True)
     emit(json, result, lambda: lines(result))
     if result.signal:
         raise SystemExit(128 + result.signal)

@@ -8,17 +8,17 @@ import sys
 
 import typer
 
-from vitascope.cli import cache, demo, embed, evaluate, index, repro, runs, scan, search, segment, show, train
+from vitascope.cli import cache, demo, embed, evaluate, index, localize, repro, runs, scan, search, segment, show, train
 
 app = typer.Typer(
     name="vitascope",
-    help="Label-lite video understanding: scan a folder of video, train on it, search it, cut objects out.",
+    help="Label-lite video understanding: scan a folder of video, train on it, search it, cut objects out, find actions.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (scan, cache, index, train, embed, search, segment, evaluate, show, repro, runs, demo):
+for verb in (scan, cache, index, train, embed, search, segment, localize, evaluate, show, repro, runs, demo):
     app.command(verb.__name__.rpartition(".")[2], help=verb.__doc__)(verb.command)
 
 

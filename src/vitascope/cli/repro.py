@@ -1,4 +1,5 @@
-"""Measure what is claimed of a method, on synthetic worlds, and write which claims are held. WHAT: mme-motion, mme-shuffle, hico.
+"""Measure what is claimed of a method, on synthetic worlds, and write which claims are held. WHAT: mme-motion, mme-shuffle,
+hico, wtal.
 
 Each takes up to an hour on two cores; broken off, it goes on when called again. Example: vitascope repro mme-motion
 """
@@ -15,7 +16,7 @@ from vitascope.cli.scan import JsonOption
 
 
 def command(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="mme-motion, mme-shuffle or hico.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="mme-motion, mme-shuffle, hico or wtal.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the page.")] = Path("docs/claims"),
     work: Annotated[
         Path, typer.Option("--work", metavar="FOLDER", help="Of videos and weights; kept, to go on.")

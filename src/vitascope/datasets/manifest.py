@@ -42,17 +42,28 @@ def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
         ('a.mp4@1.5-4', ('jump', 'run'), 1.5, 4.0)
     """
     path = Path(path)
-    readers = {".csv": _csv_rows, ".jsonl": _json_rows}
-    if path.suffix.lower() not in readers:
-        raise ValueError(f"{path} must end in .csv or .jsonl")
     root = path.parent if root is None else root
     records: list[Record] = []
     lines: dict[str, int] = {}
-    for line, row in readers[path.suffix.lower()](path):
+    for line, row in read_rows(path):
         record = _record(row, root, f"{path}, line {line}", lines)
         lines[record.id] = line
         records.append(record)
     return records
+
+
+def read_rows(path: Path, columns: tuple[str, ...] = COLUMNS) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a CSV file with a header or of a JSONL file, with their line numbers, by the names of their columns.
+
+    Of CSV, `labels` come as a list and all else as text, or None where a value other than `video`, `split` is empty.
+
+    Raises:
+        ValueError: The name ends in neither .csv nor .jsonl, the file cannot be read, or has columns beyond `columns`.
+    """
+    readers = {".csv": _csv_rows, ".jsonl": _json_rows}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path} must end in .csv or .jsonl")
+    return readers[path.suffix.lower()](path, columns)
 
 
 def read_text(path: Path) -> str:
@@ -85,11 +96,11 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = read_csv(path)
     line, header = next(rows, (1, []))
     header = [name.strip() for name in header]
-    _check_keys(header, f"{path}, line {line}")
+    _check_keys(header, columns, f"{path}, line {line}")
     if len(set(header)) < len(header):
         raise ValueError(f"{path}, line {line}: the header ({','.join(header)}) names a column twice")
     for line, values in rows:
@@ -97,10 +108,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise ValueError(f"{path}, line {line}: {len(values)} values, but the header has {len(header)} columns")
         row: dict[str, Any] = dict(zip(header, values, strict=True))
         row["labels"] = [label.strip() for label in re.split(r"[|;]", row.get("labels", "")) if label.strip()]
-        yield line, row | {key: row.get(key, "").strip() or None for key in ("start", "end")}
+        plain = [key for key in columns if key not in ("video", "labels", "split")]
+        yield line, row | {key: row.get(key, "").strip() or None for key in plain}
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, text in enumerate(re.split(r"\r?\n", read_text(path)), 1):
         if not text.strip():
             continue
@@ -109,26 +121,23 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {line}: not JSON ({error}); write one object a line") from None
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {line}: {text[:40]} is not an object with the keys {', '.join(COLUMNS)}")
-        _check_keys(list(row), f"{path}, line {line}")
+            raise ValueError(f"{path}, line {line}: {text[:40]} is not an object with the keys {', '.join(columns)}")
+        _check_keys(list(row), columns, f"{path}, line {line}")
         yield line, row
 
 
-def _check_keys(keys: list[str], where: str) -> None:
-    unknown = [key for key in keys if key not in COLUMNS]
+def _check_keys(keys: list[str], columns: tuple[str, ...], where: str) -> None:
+    unknown = [key for key in keys if key not in columns]
     if unknown or "video" not in keys:
         fault = f"unknown column {unknown[0]!r}" if unknown else "no column 'video'"
-        raise ValueError(f"{where}: {fault}; the columns are {', '.join(COLUMNS)}, and all but video may be left out")
+        raise ValueError(f"{where}: {fault}; the columns are {', '.join(columns)}, and all but video may be left out")
 
 
 def _record(row: dict[str, Any], root: str | os.PathLike[str], where: str, lines: dict[str, int]) -> Record:
     video, labels, split = row["video"], row.get("labels", []), row.get("split", "")
-    if not isinstance(video, str) or not isinstance(split, str):
-        raise ValueError(f"{where}: video ({video!r}) and split ({split!r}) must be text")
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
-        raise ValueError(f"{where}: labels ({labels!r}) must be a list of texts, none of them empty")
+    check_texts(row, where)
     path = confined(video, root, where)
-    start, end = (_seconds(row.get(key), key, where) for key in ("start", "end"))
+    start, end = (number_of(row.get(key), key, where) for key in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise ValueError(f"{where}: end ({end}) must be > start ({start or 0.0})")
     name = video
@@ -139,7 +148,25 @@ def _record(row: dict[str, Any], root: str | os.PathLike[str], where: str, lines
     return Record(path, name, tuple(labels), start, end, split.strip())
 
 
-def _seconds(value: Any, key: str, where: str) -> float | None:
+def check_texts(row: dict[str, Any], where: str) -> None:
+    """Check that `video` and `split` of a row are texts and `labels` is a list of them.
+
+    Raises:
+        ValueError: One is not; the message begins with `where`.
+    """
+    video, labels, split = row["video"], row.get("labels", []), row.get("split", "")
+    if not isinstance(video, str) or not isinstance(split, str):
+        raise ValueError(f"{where}: video ({video!r}) and split ({split!r}) must be text")
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise ValueError(f"{where}: labels ({labels!r}) must be a list of texts, none of them empty")
+
+
+def number_of(value: Any, key: str, where: str, unit: str = "seconds") -> float | None:
+    """A number >= 0, or None where none is given.
+
+    Raises:
+        ValueError: It is anything else; the message begins with `where`.
+    """
     if value is None:
         return None
     try:
@@ -147,5 +174,5 @@ def _seconds(value: Any, key: str, where: str) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{where}: {key} ({value!r}) must be seconds >= 0, or left out")
+        raise ValueError(f"{where}: {key} ({value!r}) must be {unit} >= 0, or left out")
     return number

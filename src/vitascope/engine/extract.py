@@ -19,15 +19,16 @@ from torch import Tensor, nn
 
 from vitascope.engine.log import Progress, Status
 from vitascope.engine.overlap import Ahead
+from vitascope.engine.settings import Settings
 from vitascope.engine.signals import Signals
-from vitascope.methods.base import Frozen, Method
+from vitascope.methods.base import Method
 from vitascope.store.catalogue import Entry, State, is_as_scanned
 from vitascope.store.library import Library
 from vitascope.store.schema import LibraryError
 from vitascope.structures import EmbedSummary, Features, Gap, Record, VideoError
 
 
-class ExtractSettings(Frozen):
+class ExtractSettings(Settings):
     """How an extraction is carried out; what is extracted is the method's and the snippets' affair.
 
     Example:
@@ -127,27 +128,28 @@ def extract(
 
 def embed(
     library: Library,
-    run: str | None,
     load: Callable[[Path], Method],
     open_snippets: Callable[..., Stream],
-    hop_seconds: float | None,
-    settings: dict[str, Any],
-    progress: bool,
+    *,
+    run: str | None = None,
+    hop_seconds: float | None = None,
+    settings: dict[str, Any] | None = None,
+    progress: bool = False,
 ) -> EmbedSummary:
     """Extract the features of a whole library with one of its runs, by default the newest that is finished.
 
     Args:
         library: Its videos have been scanned.
-        run: Beginning of the run's id.
         load: Gives the method of a run's folder.
         open_snippets: `(record, hop_seconds=, index=, num_frames=, ...)` -> the video's snippets.
+        run: Beginning of the run's id.
         hop_seconds: Distance of two snippets; None sets them end to end.
         settings: Fields of `ExtractSettings`.
         progress: Whether standard error shows how it goes on.
     """
     library.require_videos()
     run = library.runs.find(run).id if run else library.finished_run()
-    method, how = load(library.runs.find(run).folder), ExtractSettings(**settings)
+    method, how = load(library.runs.find(run).folder), ExtractSettings(**settings or {})
 
     def read(record: Record) -> Stream:
         known = {**method.snippet.model_dump(), "index": library.catalogue.frame_index(record.path)}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from vitascope.engine.extract import hash_of
 from vitascope.engine.log import Progress
-from vitascope.engine.predict import Drawing, Job, Session, Source, segment
+from vitascope.engine.predict import Drawing, Job, Session, segment
 from vitascope.store.cutouts import Cutout, asked_before, asked_for
 from vitascope.structures import SegmentSummary
 
@@ -42,8 +42,8 @@ class Wish(NamedTuple):
 
 def segment_run(
     wish: Wish,
-    frames: Source,
-    first: tuple[int, dict[int, np.ndarray]],
+    source: ModuleType,
+    at: tuple[float, int | None],
     network: Any,
     fastest: Callable[..., tuple[Any, bool]],
     make_session: Callable[..., Session],
@@ -55,8 +55,8 @@ def segment_run(
 
     Args:
         wish: What.
-        frames: The video.
-        first: Number of the frame that is known, and its objects: id -> bool `[H, W]`.
+        source: `video.source`, which opens the video and reads the mask.
+        at: Time of the frame that the mask is of, in seconds, and the one object that is meant, or None for all.
         network: Tells the `short_side` it works at for a size of frames.
         fastest: `(network, bf16)` -> a copy for this machine, and whether it works in 16 bits; "auto" lets it choose.
         make_session: `(network, **settings)` -> a session without objects.
@@ -66,14 +66,17 @@ def segment_run(
     Raises:
         Exception: As `predict.segment`, and where the folder holds another cut-out.
     """
-    start, objects = first
-    how = {"policy": "default", "frame_stride": 1, "short_side": network.short_side(frames.size)} | (
-        wish.settings or {}
-    )
-    made_by = f"{Path(wish.weights or 'starter').name} ({hash_of(network)[:12]})"
-    facts = {"fps": wish.fps, "first_frame": start, "weights": made_by, **how}
-    asked = asked_for(wish.video, wish.mask, objects, wish.as_rle, facts)
-    chosen = wish.bf16 and (asked_before(wish.out) or {}).get("bf16", "auto")
-    prepared, asked["bf16"] = fastest(network, chosen)
-    cutout, shown = Cutout(wish.out, asked), Progress() if progress else None
-    return segment(Job(lambda: make_session(prepared, **how), frames, start, objects, cutout, draw, wish.as_rle, shown))
+    source.keep_apart(wish.video, wish.mask, wish.out)
+    with source.FrameSource(wish.video, wish.fps) as frames:
+        start, objects = frames.number_at(at[0]), source.first_masks(wish.mask, frames.size, at[1])
+        how = {"policy": "default", "frame_stride": 1, "short_side": network.short_side(frames.size)} | (
+            wish.settings or {}
+        )
+        made_by = f"{Path(wish.weights or 'starter').name} ({hash_of(network)[:12]})"
+        facts = {"fps": wish.fps, "first_frame": start, "weights": made_by, **how}
+        asked = asked_for(wish.video, wish.mask, objects, wish.as_rle, facts)
+        chosen = wish.bf16 and (asked_before(wish.out) or {}).get("bf16", "auto")
+        prepared, asked["bf16"] = fastest(network, chosen)
+        cutout, shown = Cutout(wish.out, asked), Progress() if progress else None
+        make = partial(make_session, prepared, **how)
+        return segment(Job(make, frames, start, objects, cutout, draw, wish.as_rle, shown))

@@ -17,10 +17,11 @@ from vitascope.structures import SearchSummary
 def search(
     library: Library,
     like: tuple[str | os.PathLike, float],
-    run: str | None,
-    k: int,
     load_method: Callable[[Path], Method],
     snippet_at: Callable[..., Any],
+    *,
+    run: str | None = None,
+    k: int = 10,
     elsewhere: bool = False,
 ) -> SearchSummary:
     """Find the snippets most like one moment; its own comes first if it is in the library.
@@ -28,10 +29,10 @@ def search(
     Args:
         library: What is searched.
         like: A video and a time in seconds.
-        run: Beginning of the id of the run whose vectors are compared; None for the newest that has some.
-        k: How many.
         load_method: Gives the method of a run's folder.
         snippet_at: `(path, seconds, num_frames=, stride_frames=, fps=, size=)` -> the clip uint8 `[T, C, H, W]` there.
+        run: Beginning of the id of the run whose vectors are compared; None for the newest that has some.
+        k: How many.
         elsewhere: Whether moments of the video itself are left out.
 
     Raises:

@@ -38,7 +38,8 @@ GEOMETRY = (  # what an encoder's weights and positions are for, and how it is f
 
 def data_sets(cls: type[Method], config: Frozen) -> list[str]:
     """Names of the data sets that the stages of a method want, told without making its weights."""
-    config = config.model_copy(update={"classes": ("a", "b")}) if takes_classes(config) else config
+    words = ("left", "right")  # which every vocabulary has
+    config = config.model_copy(update={"classes": words}) if takes_classes(config) else config
     with torch.device("meta"):
         return list(dict.fromkeys(stage.data for stage in cls(config).stages()))
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from vitascope.engine.configure import override
 from vitascope.engine.log import Progress
-from vitascope.evaluation import hico_claims, motion_claims
+from vitascope.evaluation import hico_claims, motion_claims, wtal_claims
 from vitascope.evaluation.claims import Tools, judge, report, write
 from vitascope.methods.base import Frozen, Method
 from vitascope.store.facts import commit, machine
 from vitascope.structures import ClaimsSummary
 
-PAGES = motion_claims.PAGES | hico_claims.PAGES
+PAGES = motion_claims.PAGES | hico_claims.PAGES | wtal_claims.PAGES
 TOO_SMALL = "\n\n**This is the small setting: it shows that the command works, and says nothing about the claims.**"
 
 

@@ -197,9 +197,20 @@ def _fine_tuned(trial: Trial, task: Task, folder: Path) -> float:
 
 
 def run_trials(
-    trials: Sequence[Trial], num_workers: int, title: str, progress: Callable[[Status], Any] | None = None
+    trials: Sequence[Any],
+    num_workers: int,
+    title: str,
+    progress: Callable[[Status], Any] | None = None,
+    run: Callable[[Any], dict[str, float]] = run_trial,
 ) -> tuple[Scores, float]:
     """Run trials side by side, each in a process of its own.
+
+    Args:
+        trials: `Trial`s, or what else has an `arm` with a name, a `seed` and an `own_folder`, where `run` writes `result.json`.
+        num_workers: At once.
+        title: Told as progress.
+        progress: Called after each.
+        run: Gives the figures of a trial; a module's function.
 
     Returns:
         The shares by arm and measure, in the order of the seeds; and the CPU time of all, in seconds.
@@ -211,8 +222,8 @@ def run_trials(
     began, waiting = time.monotonic(), [trial for trial in trials if not (trial.own_folder / "result.json").is_file()]
     for trial in trials:
         if trial not in waiting:
-            told[trial.arm.name, trial.seed] = run_trial(trial)
-    for number, (trial, result) in enumerate(run_isolated(run_trial, waiting, num_workers)):
+            told[trial.arm.name, trial.seed] = run(trial)
+    for number, (trial, result) in enumerate(run_isolated(run, waiting, num_workers)):
         if isinstance(result, Failure):
             raise TrialFailed(f"{trial.arm.name} with seed {trial.seed}: {result.detail}")
         told[trial.arm.name, trial.seed] = result

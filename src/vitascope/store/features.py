@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ class FeatureStore:
         """
         from safetensors.numpy import save
 
-        values, times = _checked(features)
+        values, times = checked(features)
         path = self._path(model_id, entry.id)
         manifest = features.manifest | {"dtype": str(values.dtype), "model": model_id, "file_hash": entry.content_hash}
         metadata = {"manifest": json.dumps(manifest), "source": json.dumps(entry.path)}
@@ -135,6 +136,11 @@ class FeatureStore:
         same = rows[0][0] == entry.content_hash and all(have.get(key) == value for key, value in wanted.items())
         return "current" if same else "stale"
 
+    def file(self, path: str | os.PathLike, model_id: str) -> Path | None:
+        """Return the file of a video's features, or None where there are none of its present content."""
+        entry = self._catalogue.entry(path)
+        return self._path(model_id, entry.id) if self.status(entry, model_id) == "current" else None
+
     def models(self) -> dict[str, int]:
         """Return the models that have features of files that are there, with their number of snippets."""
         sql = """SELECT model_id, SUM(num_snippets) FROM features JOIN files ON files.id = file_id
@@ -183,7 +189,12 @@ def checked_model_id(model_id: str) -> str:
     return model_id
 
 
-def _checked(features: Features) -> tuple[np.ndarray, np.ndarray]:
+def checked(features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Return values and times as they are stored.
+
+    Raises:
+        ValueError: They do not have the shapes, dtypes or values that a file holds.
+    """
     values = np.ascontiguousarray(features.values)
     times = np.ascontiguousarray(features.times_seconds, np.float64)
     if values.ndim != 2 or str(values.dtype) not in DTYPES:

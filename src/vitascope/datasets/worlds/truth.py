@@ -54,6 +54,7 @@ class WorldVideo:
         shots: In order; they fill the video.
         cuts: Between the shots.
         topic: Name of the topic.
+        props: When the prop of each action is in the picture, labelled by the action.
         scenes: One for each shot, what the truth is computed from.
     """
 
@@ -65,6 +66,7 @@ class WorldVideo:
     shots: tuple[Shot, ...]
     cuts: tuple[Cut, ...] = ()
     topic: str | None = None
+    props: Segments | None = None
     frames: np.ndarray | None = None
     masks: np.ndarray | None = None
     flow: np.ndarray | None = None
@@ -123,10 +125,7 @@ class WorldVideo:
             "duration_seconds": self.num_frames / self.fps,
             "labels": list(self.labels),
             "topic": self.topic,
-            "segments": [
-                {"label": label, "start_seconds": float(start), "end_seconds": float(end)}
-                for (start, end), label in zip(self.segments.times_seconds, self.segments.labels, strict=True)
-            ],
+            "segments": _segments_json(self.segments),
             "shots": [
                 {"start_seconds": s.start_seconds, "end_seconds": s.end_seconds, "setup": s.setup} for s in self.shots
             ],
@@ -140,6 +139,7 @@ class WorldVideo:
                 for c in self.cuts
             ],
             "objects": self._objects_json(),
+            **({} if self.props is None else {"props": _segments_json(self.props)}),
         }
 
     def _objects_json(self) -> list[dict[str, Any]]:
@@ -153,6 +153,13 @@ class WorldVideo:
             }
             for o, name in enumerate(self.objects)
         ]
+
+
+def _segments_json(segments: Segments) -> list[dict[str, Any]]:
+    return [
+        {"label": label, "start_seconds": float(start), "end_seconds": float(end)}
+        for (start, end), label in zip(segments.times_seconds, segments.labels, strict=True)
+    ]
 
 
 def runs(flags: Sequence[bool] | np.ndarray) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitascope.datasets.worlds.actions import ACTIONS, ROWS, Look, background, crowd, make_look
+from vitascope.datasets.worlds.props import plan_props, prop_layers
 from vitascope.datasets.worlds.scene import Scene, camera
 from vitascope.datasets.worlds.textures import FAMILIES, NUM_VARIANTS, Surface
 from vitascope.datasets.worlds.truth import Cut, Shot, WorldVideo, check_counts, check_index, class_of
@@ -40,6 +41,7 @@ class UntrimmedWorld:
         seconds: Length of each video.
         fps: Frames per second.
         num_topics: At most 12.
+        props: Whether each action has a prop, a thing that can be named (see `props`); all else stays as it is.
 
     Raises:
         ValueError: A parameter is out of its range.
@@ -59,6 +61,7 @@ class UntrimmedWorld:
     seconds: float = 120.0
     fps: float = 16.0
     num_topics: int = 4
+    props: bool = False
 
     def __post_init__(self) -> None:
         check_counts(self.seed, num_videos=self.num_videos, size=self.size, fps=self.fps)
@@ -114,9 +117,12 @@ class UntrimmedWorld:
         shots = tuple(
             Shot(a / self.fps, b / self.fps, s) for a, b, s in zip(edges[:-1], edges[1:], setups, strict=True)
         )
-        found = self._plan_actions(rng, edges, setups, self._topic(topic).actions)
+        away = [(edges[k], edges[k + 1]) for k, setup in enumerate(setups) if setup.startswith("cutaway")]
+        actions = self._topic(topic).actions
+        found = self._plan_actions(rng, edges[-1], away, actions)
         times = np.array([(a, b) for a, b, _ in found], float).reshape(-1, 2) / self.fps
         labels = tuple(label for _, _, label in found)
+        own = np.random.default_rng([self.seed, 25, index])
         return WorldVideo(
             id=f"untrimmed_{index:05d}",
             fps=self.fps,
@@ -126,6 +132,7 @@ class UntrimmedWorld:
             shots=shots,
             cuts=self._plan_cuts(rng, edges),
             topic=f"topic{topic}",
+            props=plan_props(own, found, actions, away, count, self.fps) if self.props else None,
         )
 
     def _plan_shots(self, rng: np.random.Generator, count: int) -> tuple[list[int], list[str]]:
@@ -144,15 +151,14 @@ class UntrimmedWorld:
         return [*edges, count], setups
 
     def _plan_actions(
-        self, rng: np.random.Generator, edges: list[int], setups: list[str], actions: tuple[str, ...]
+        self, rng: np.random.Generator, count: int, away: list[tuple[int, int]], actions: tuple[str, ...]
     ) -> list[tuple[int, int, str]]:
         """Action instances in frames, in order and apart; none in a cutaway."""
-        away = [(edges[k], edges[k + 1]) for k, setup in enumerate(setups) if setup.startswith("cutaway")]
         found, at = [], round(self.fps * rng.uniform(0.5, 2.5))
         while True:
             end = at + round(self.fps * rng.uniform(1.5, 6.0))
             rest, action = round(self.fps * rng.uniform(1.0, 5.0)), actions[int(rng.integers(len(actions)))]
-            if end > edges[-1]:
+            if end > count:
                 return found
             met = [stop for start, stop in away if start < end and at < stop]
             if met:
@@ -210,6 +216,9 @@ class UntrimmedWorld:
         layers = [background(rng, setup, surface, self.size, view)]
         if not setup.startswith("cutaway"):
             layers += crowd(rng, looks, _progress(video.segments, seconds), self.size, view)
+            if video.props is not None:
+                own = np.random.default_rng([self.seed, 26, index, shot])
+                layers += prop_layers(own, video.props, seconds, self.size, view, len(layers))
         return Scene(tuple(layers), len(seconds), self.size, self.size)
 
 

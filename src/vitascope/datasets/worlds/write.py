@@ -102,6 +102,8 @@ def hash_of(world: World) -> str:
 
 def _parameters(world: World) -> dict[str, Any]:
     fields = {key: float(value) if key in ("fps", "seconds") else value for key, value in asdict(world).items()}
+    if not fields.get("props", True):
+        del fields["props"]  # what is left out does not change the names of worlds without it
     return {"name": world.name, "version": VERSION, **fields}
 
 

@@ -18,73 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitascope.methods.stm.model import MaskNetwork, Query
-
-# kernel, stride of the first, expansion, channels, repeats: EfficientNet-lite0 (Tan and Le, 2019) as far as stride 16
-BLOCKS = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
-STEM = 32
-NORM_EPSILON = 1e-3
-
-
-class Convolution(nn.Sequential):
-    """Convolution without bias, batch norm and, unless `is_linear`, ReLU6, padded as TensorFlow's "same"."""
-
-    def __init__(
-        self, width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1, is_linear: bool = False
-    ) -> None:
-        # an even side needs kernel - stride more pixels, the smaller half of them in front
-        before, after = (kernel - stride) // 2, (kernel - stride + 1) // 2
-        is_even = before == after
-        padding = before if is_even else 0
-        super().__init__(
-            nn.Identity() if is_even else nn.ZeroPad2d((before, after, before, after)),
-            nn.Conv2d(width_in, width, kernel, stride, padding, groups=groups, bias=False),
-            nn.BatchNorm2d(width, eps=NORM_EPSILON),
-            nn.Identity() if is_linear else nn.ReLU6(inplace=True),
-        )
-
-
-class InvertedResidual(nn.Module):
-    """Widen, filter each channel on its own, narrow; and add the input where shapes allow it."""
-
-    def __init__(self, width_in: int, width: int, kernel: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        middle = width_in * expansion
-        self.expand = Convolution(width_in, middle, 1) if expansion > 1 else nn.Identity()
-        self.depthwise = Convolution(middle, middle, kernel, stride, groups=middle)
-        self.project = Convolution(middle, width, 1, is_linear=True)
-        self.is_residual = stride == 1 and width_in == width
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.depthwise(self.expand(x)))
-        return x + y if self.is_residual else y
-
-
-class Lite0(nn.Module):
-    """EfficientNet-lite0 as far as stride 16; `widths` are those of its outputs at 1/4, 1/8 and 1/16."""
-
-    widths = (24, 40, 112)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = Convolution(3, STEM, 3, stride=2)
-        width, stages = STEM, []
-        for kernel, stride, expansion, channels, repeats in BLOCKS:
-            blocks = []
-            for repeat in range(repeats):
-                blocks.append(InvertedResidual(width, channels, kernel, stride if repeat == 0 else 1, expansion))
-                width = channels
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
-        for module in self.modules():  # keeps the size of activations while norms are frozen at nothing
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`[B, 3, H, W]` in [0, 1] to features at 1/4, 1/8 and 1/16."""
-        x = self.stem((frames * 255 - 127) / 128)
-        quarter = self.stages[1](self.stages[0](x))
-        eighth = self.stages[2](quarter)
-        return quarter, eighth, self.stages[4](self.stages[3](eighth))
+from vitascope.nn.lite0 import Lite0
 
 
 class PreActivated(nn.Module):

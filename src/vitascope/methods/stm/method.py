@@ -27,7 +27,7 @@ from vitascope.methods.stm.loss import mask_loss
 from vitascope.methods.stm.resnet50 import STM as ResNet50STM
 from vitascope.methods.stm.rollout import roll_out
 from vitascope.methods.stm.session import VideoObjectSession
-from vitascope.methods.stm.starter import trunk_state
+from vitascope.nn.lite0 import trunk_state
 from vitascope.structures import Figure, Masks, Record
 from vitascope.video.transforms import resize
 from vitascope.video.writer import overlay_masks

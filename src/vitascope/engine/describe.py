@@ -1,0 +1,225 @@
+"""Listed videos, each with files of vectors of its snippets: what methods learn from that never see a frame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, get_args
+
+from vitascope.engine.extract import ExtractSettings, extract, hash_of
+from vitascope.engine.log import Progress
+from vitascope.engine.scan import scan
+from vitascope.methods.base import Frozen, Method
+from vitascope.store.library import Library
+from vitascope.store.schema import LibraryError
+from vitascope.structures import Annotation, Record
+
+ENCODERS = ("mme", "hico", "classifier")  # methods whose runs describe clips
+OWN = ("", "tiny")  # image-text encoders that are no path
+
+Problems = list[tuple[str, str]]  # path, what is wrong
+
+
+class Tools(NamedTuple):
+    """What other rooms do: modules of `datasets` and `video`, and what gives and makes methods."""
+
+    folder: ModuleType
+    annotations: ModuleType
+    check: ModuleType
+    snippets: ModuleType
+    load: Callable[[Path], Method]  # of a run's folder
+    encoders: ModuleType  # frozen ones
+    cls: type[Method]  # that learns
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a caller wants of `localize`."""
+
+    out: Path
+    settings: dict[str, Any]  # fields of `TrainSettings`
+    truth: dict[str, Annotation]  # by id, for the pages
+    pages: bool = True
+    progress: bool = False
+
+    @property
+    def shown(self) -> Progress | None:
+        """What shows how work goes on."""
+        return Progress() if self.progress else None
+
+
+class Source(NamedTuple):
+    """An encoder, and the name that its features go by."""
+
+    encoder: Any
+    model_id: str
+
+
+class Described(NamedTuple):
+    """Videos with features, what is wrong with others, the width of their first vectors, and a signal that ended it."""
+
+    records: list[Record]
+    problems: Problems
+    width: int
+    signal: int | None = None
+
+
+def listed(annotations: Sequence[Annotation], root: Path, tools: Tools) -> list[Record]:
+    """The videos of a list, by paths below `root`; where no such file is there, by the name of one that is.
+
+    Data sets name their videos without folder and suffix: `v_abc` is then `root/train/v_abc.mp4`, if that is the only one.
+
+    Raises:
+        ValueError: One lies outside `root`, is there twice, or has a tag that is no line of text.
+    """
+    records: dict[str, Record] = {}
+    for known in annotations:
+        name = os.path.relpath(os.path.normpath(root / known.id), root)
+        if not known.id.strip() or "\0" in known.id or name.split(os.sep)[0] in (os.curdir, os.pardir):
+            raise ValueError(f"video ({known.id!r}) is no file below {root}; name the folder of all videos with --data")
+        if name in records:
+            raise ValueError(f"video ({known.id!r}) is listed twice; give it one id and all its tags")
+        unfit = [label for label in known.labels if not label.strip() or not label.isprintable()]
+        if unfit:
+            raise ValueError(f"tag ({unfit[0]!r}) of {known.id} must be one line of visible text")
+        records[name] = Record(str(root / name), name, known.labels)
+    if all(os.path.isfile(record.path) for record in records.values()):
+        return list(records.values())
+    files = named_files(root, tools)
+    return [_by_name(record, files) for record in records.values()]
+
+
+def named_files(root: Path, tools: Tools) -> dict[str, list[str]]:
+    """The videos below a folder by their names without suffix."""
+    try:
+        videos = tools.folder.find_videos(root)
+    except ValueError:  # there is none, which is told of each that is listed
+        return {}
+    found: dict[str, list[str]] = {}
+    for video in videos:
+        found.setdefault(Path(video.path).stem, []).append(video.path)
+    return found
+
+
+def _by_name(record: Record, files: dict[str, list[str]]) -> Record:
+    if os.path.isfile(record.path):
+        return record
+    paths = files.get(record.id, files.get(f"v_{record.id}", []))
+    return replace(record, path=paths[0]) if len(paths) == 1 else record
+
+
+def default_encoder(library: Library) -> str:
+    """The newest finished run that has an encoder of clips.
+
+    Raises:
+        LibraryError: There is none.
+    """
+    for run in library.runs.list(state="done"):
+        if run.method in ENCODERS:
+            return f"run:{run.id}"
+    raise LibraryError(
+        f"{library.path} has no run whose encoder could describe the videos; train one with `vitascope train hico-tiny "
+        f"--data {library.data_root}`, or name one with --encoder, for example lite0:WEIGHTS"
+    )
+
+
+def with_whole_paths(config: Frozen) -> Frozen:
+    """A configuration whose files are named so that any process finds them."""
+    kind, colon, weights = config.encoder.partition(":")
+    if weights and kind != "run":
+        config = config.model_copy(update={"encoder": f"{kind}{colon}{os.path.abspath(weights)}"})
+    if config.clip not in OWN:
+        config = config.model_copy(update={"clip": os.path.abspath(config.clip)})
+    return config
+
+
+def sources(library: Library, config: Frozen, tools: Tools) -> list[Source]:
+    """The encoders that a configuration names: of clips, and of frames if there is one.
+
+    Raises:
+        LibraryError: There is no such run, or it describes no clips.
+        FileNotFoundError: Weights are not there.
+        ValueError: They do not fit, or there is no such encoder.
+    """
+    specs = [config.encoder, *([f"clip:{config.clip}"] if config.clip else [])]
+    return [source_of(library, spec, config.hop_seconds, tools) for spec in specs]
+
+
+def source_of(library: Library, spec: str, hop_seconds: float, tools: Tools) -> Source:
+    """The encoder that `run:ID` or `KIND:WEIGHTS` names. Errors as of `sources`."""
+    kind, _, weights = spec.partition(":")
+    if kind == "run":
+        run = library.runs.find(weights)
+        if run.method not in ENCODERS:
+            raise LibraryError(
+                f"run {run.id} is of {run.method}, which describes no clips; name one of {_or(ENCODERS)}"
+            )
+        return Source(tools.load(run.folder), f"{run.id}.hop{hop_seconds:g}")
+    kinds = get_args(tools.encoders.Kind)
+    if kind not in kinds:
+        raise ValueError(f"encoder ({spec!r}) must be run:ID, or KIND:WEIGHTS, of which KIND is {_or(kinds)}")
+    encoder = tools.encoders.make_encoder(kind, weights or None)
+    return Source(encoder, f"{encoder.name}-{hash_of(encoder)[:8]}.hop{hop_seconds:g}")
+
+
+def describe(
+    library: Library, records: Sequence[Record], encoders: list[Source], hop_seconds: float, tools: Tools, asked: Asked
+) -> Described:
+    """Look at the listed videos, and make their features by each of the encoders; what is there and current is kept.
+
+    Args:
+        library: Keeps both.
+        records: The listed videos.
+        encoders: Emptied, since each takes memory that the next can use.
+        hop_seconds: Distance of two snippets.
+        tools: Of other rooms.
+        asked: Device and progress.
+    """
+    is_there = [os.path.isfile(record.path) for record in records]
+    there = [record for record, found in zip(records, is_there, strict=True) if found]
+    problems = [
+        (record.path, "there is no such file") for record, found in zip(records, is_there, strict=True) if not found
+    ]
+    if there:  # under the first file there is nothing, so that videos that are not listed stay as they are known
+        paths = [record.path for record in there]
+        scan(library, Path(paths[0]), paths, tools.check.check, progress=asked.shown)
+    first = 0
+    while encoders:
+        there, wrong, width, signal = vectors(library, there, encoders.pop(0), hop_seconds, tools, asked)
+        problems += [problem for problem in wrong if problem not in problems]
+        first = first or width
+        if signal:
+            return Described([], problems, first, signal)
+    return Described(there, problems, first)
+
+
+def vectors(
+    library: Library, records: list[Record], source: Source, hop_seconds: float, tools: Tools, asked: Asked
+) -> Described:
+    """Make the features of videos by one encoder, and add their files to the records."""
+    encoder, model_id = source
+
+    def read(record: Record) -> Any:
+        known = {**encoder.snippet.model_dump(), "index": library.catalogue.frame_index(record.path)}
+        return tools.snippets.Snippets(record, hop_seconds=hop_seconds, **known)
+
+    how = ExtractSettings(device=asked.settings.get("device", "auto"))
+    done = extract(
+        encoder, model_id, records, read, library, how, asked={"hop_seconds": hop_seconds}, progress=asked.shown
+    )
+    files = [library.features.file(record.path, model_id) for record in records]
+    made = [
+        replace(record, features=(*record.features, str(file)))
+        for record, file in zip(records, files, strict=True)
+        if file is not None
+    ]
+    width = library.features.get(made[0].path, model_id).values.shape[1] if made else 0
+    problems = [(path, f"{state}: {detail}") for path, state, detail in done.problems]
+    return Described(made, problems, width, done.interrupted)
+
+
+def _or(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
