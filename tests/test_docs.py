@@ -28,6 +28,9 @@ def folder(tmp_path_factory) -> Path:
         frames = np.stack([np.roll(texture, 2 * t, axis=2) for t in range(75)])
         with VideoWriter(root / "recordings" / f"{name}.mp4", 25) as writer:
             writer.write(frames)
+    (root / "recordings" / "tags.csv").write_text(
+        "video,labels\nmonday.mp4,calm|fight\ntuesday.mp4,calm\nfriday.mp4,\n"
+    )
     mask = np.zeros((96, 96), np.uint8)
     mask[30:60, 20:60] = 1
     write_mask_png(root / "first.png", mask)
@@ -36,7 +39,15 @@ def folder(tmp_path_factory) -> Path:
 
 def test_readme_commands_run_in_order(folder):
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("vitascope ")]
-    assert {shlex.split(line)[1] for line in commands} == {"scan", "train", "embed", "search", "segment", "runs"}
+    assert {shlex.split(line)[1] for line in commands} == {
+        "scan",
+        "train",
+        "embed",
+        "search",
+        "segment",
+        "runs",
+        "localize",
+    }
     for line in commands:
         words = shlex.split(line)
         done = subprocess.run(
@@ -68,7 +79,7 @@ def test_readme_diagram_names_only_verbs_that_exist():
     from vitascope.cli.main import app
 
     verbs = re.findall(r"(\w+) +──►", README)
-    assert len(verbs) == 6 and set(verbs) <= {command.name for command in app.registered_commands}
+    assert len(verbs) == 7 and set(verbs) <= {command.name for command in app.registered_commands}
 
 
 def test_readme_names_only_make_targets_that_exist():

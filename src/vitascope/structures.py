@@ -65,6 +65,9 @@ class Gap:
     detail: str = ""
 
 
+NOTHING = "nothing"  # the tag of a video in which none of the actions happens
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One sample of a data set: a video, or one stretch of it, and what its owner says about it."""

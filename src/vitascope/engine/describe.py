@@ -193,7 +193,18 @@ def describe(
         first = first or width
         if signal:
             return Described([], problems, first, signal)
-    return Described(there, problems, first)
+    return Described(there, problems + damage(library, there, problems), first)
+
+
+def damage(library: Library, records: Sequence[Record], told: Problems) -> Problems:
+    """What is known of videos that are not whole, besides what was told: their features may be of an earlier call."""
+    entries = [library.catalogue.entry(record.path) for record in records]
+    paths = {path for path, _ in told}
+    return [
+        (entry.path, f"damaged: {entry.detail}")
+        for entry in entries
+        if entry.state == "damaged" and entry.path not in paths
+    ]
 
 
 def vectors(

@@ -33,7 +33,7 @@ from vitascope.store.library import Library
 from vitascope.store.locate import find_library, library_for
 from vitascope.store.runs import Run
 from vitascope.store.schema import LibraryError
-from vitascope.structures import LocalizeSummary, Record
+from vitascope.structures import NOTHING, LocalizeSummary, Record
 
 METHOD = "cbp_vlp"
 RECIPE, RECIPE_WITH_CLIP = "cbp-only-small", "cbp-vlp-small"  # where none is named
@@ -68,8 +68,7 @@ def localize(
         out: Folder of the timelines.
         data: Folder that the paths of `tags` start from; by default that of the list.
         run: Beginning of the id of a run: with `tags` to go on with, else the one to use.
-        encoder: What makes the video features: `run:ID`, or `KIND:WEIGHTS` of `methods.cbp_vlp.encoders`; by default that
-            of `run`, else the newest finished run that has an encoder of clips.
+        encoder: Of clips: `run:ID`, or `KIND:WEIGHTS` of a frozen one; by default `run`'s, else the newest finished run.
         clip: Image-text encoder, as the configuration's; None for the recipe's.
         changes: Of the recipe's fields, `name=value`.
         truth: Annotations with times of the same videos, for the pages; by default those times that `tags` holds.
@@ -167,11 +166,11 @@ def require_tags(records: Sequence[Record], config: Frozen, source: str | os.Pat
     Raises:
         ValueError: There is none, or one is none of the classes of the configuration.
     """
-    if not any(record.labels for record in records):
-        raise ValueError(
-            f"{source}: none of its {len(records)} videos has a tag; write them into the column labels, as a|b"
-        )
-    unknown = [(label, record.id) for record in records for label in record.labels if label not in config.classes]
+    if not any(set(record.labels) - {NOTHING} for record in records):
+        raise ValueError(f"{source}: no video has a tag; write what happens in them into the column labels, as a|b")
+    unknown = [
+        (label, record.id) for record in records for label in record.labels if label not in (*config.classes, NOTHING)
+    ]
     if config.classes and unknown:
         shown = ", ".join(config.classes[:8]) + ", ..." * (len(config.classes) > 8)
         raise ValueError(
@@ -206,13 +205,17 @@ def learn(
         ValueError: Nothing can be learned from.
         LibraryError: There is no encoder.
     """
+    tagged = [record for record in records if record.labels]
+    plan.cls(
+        with_data(plan.config, plan.config.dim, tagged)
+    )  # refuses now what it would after the videos are described
     encoders = sources(library, plan.config, tools)
     make_folder(asked.out)
     found, problems, width, signal = describe(library, records, encoders, plan.config.hop_seconds, tools, asked)
     if signal:
         return stopped(asked, problems, signal)
     tagged = [record for record in found if record.labels]
-    if not tagged:
+    if not any(set(record.labels) - {NOTHING} for record in tagged):
         raise ValueError(f"none of the tagged videos of {tags} can be used; {': '.join(problems[0])}")
     plan = plan._replace(config=with_data(plan.config, width, tagged))
     settings = TrainSettings(**asked.settings)
@@ -222,21 +225,25 @@ def learn(
     done = train_run(library, method, {"train": tagged}, settings, **names, run=run, progress=asked.shown)
     if done.state != "done":
         return stopped(asked, problems, done.signal, done.run)
-    advice = advice_on_learning(done.folder, tagged, found)
+    lost = {label for record in records for label in record.labels} - {*plan.config.classes, NOTHING}
+    advice = advice_on_learning(done.folder, tagged, found, sorted(lost))
     return tell(library, method, found, problems, done.run, tools, asked, advice)
 
 
 def command_of(plan: Plan, tags: Path, root: Path, out: Path, settings: TrainSettings) -> str:
     """The command line that learns the same, from any folder."""
     words = ["vitascope", "localize", "--tags", str(tags), "--data", str(root), "--out", os.path.abspath(out)]
-    words += ["--recipe", plan.recipe, "--seed", str(settings.seed), "--device", settings.device]
+    words += ["--recipe", plan.recipe]
+    for name in ("seed", "device"):
+        value = getattr(settings, name)
+        words += [f"--{name}", str(value)] if value != type(settings).model_fields[name].default else []
     words += [word for change in changes_of(plan.default, plan.config) for word in ("--set", change)]
     return shlex.join(words)
 
 
 def with_data(config: Frozen, width: int, tagged: Sequence[Record]) -> Frozen:
     """The configuration with the width of the features and, where it names none, the classes of the tags."""
-    classes = config.classes or tuple(sorted({label for record in tagged for label in record.labels}))
+    classes = config.classes or tuple(sorted({label for record in tagged for label in record.labels} - {NOTHING}))
     return type(config).model_validate(dict(config) | {"dim": width, "classes": classes})
 
 

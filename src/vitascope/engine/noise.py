@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitascope.methods.base import Frozen
-from vitascope.structures import Localized
+from vitascope.structures import NOTHING, Localized
 
 
 class NoisyTag(NamedTuple):
@@ -25,12 +25,12 @@ def noisy_tags(tags: Mapping[str, tuple[str, ...]], found: Mapping[str, Localize
     """Tags to look at again, the clearest first; videos without tags are left out.
 
     A tag is suspicious where no branch is ever as sure as `high`; one is missing where all branches are, in the same
-    snippets, and the class is found in the video.
+    snippets, and nearly as sure as of the surest class.
 
     Args:
         tags: Of each video.
         found: What was found in it.
-        config: Has `high`.
+        config: Has `high` and `class_gate`.
     """
     doubts = []
     for video, labels in tags.items():
@@ -45,14 +45,15 @@ def noisy_tags(tags: Mapping[str, tuple[str, ...]], found: Mapping[str, Localize
             told = (float(middles[best]), float(mean[best, k]))
             if name in labels and curves[..., k].max() < config.high:
                 doubts.append(NoisyTag(video, name, "suspicious", *told))
-            if name not in labels and name in one.segments.labels and (curves[..., k] > config.high).all(0).any():
+            is_high = mean[best, k] >= config.class_gate * mean.max()
+            if name not in labels and is_high and (curves[..., k] > config.high).all(0).any():
                 doubts.append(NoisyTag(video, name, "missing", *told))
     return sorted(doubts, key=lambda doubt: (doubt.kind, doubt.score if doubt.kind == "suspicious" else -doubt.score))
 
 
 def silent_classes(tags: Mapping[str, tuple[str, ...]], found: Mapping[str, Localized]) -> list[str]:
     """Classes that have no confident snippet in any of the videos tagged with them."""
-    tagged = {name for video, labels in tags.items() if video in found for name in labels}
+    tagged = {name for video, labels in tags.items() if video in found for name in labels} - {NOTHING}
     heard = set()
     for video, labels in tags.items():
         one = found.get(video)

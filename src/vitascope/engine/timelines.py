@@ -18,7 +18,7 @@ from vitascope.store.timeline_index import write_timeline_index
 from vitascope.store.timeline_page import write_timeline_page
 from vitascope.store.timeline_projects import Media
 from vitascope.store.timelines import ONE_VIDEO, write_timelines
-from vitascope.structures import Localized, LocalizeSummary, Record, VideoError
+from vitascope.structures import NOTHING, Localized, LocalizeSummary, Record, VideoError
 
 FORMATS = {
     "activitynet": "timelines.json",
@@ -156,15 +156,21 @@ def advice_on_tags(
     return tuple(advice)
 
 
-def advice_on_learning(folder: str | Path, tagged: Sequence[Record], records: Sequence[Record]) -> tuple[str, ...]:
-    """What the training itself says about how far it can be trusted."""
+def advice_on_learning(
+    folder: str | Path, tagged: Sequence[Record], records: Sequence[Record], lost: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """What the training itself says about how far it can be trusted; `lost` are tags of videos that cannot be used."""
     advice, untagged = [], len(records) - len(tagged)
+    if lost:
+        advice.append(f"{', '.join(map(repr, lost))}: tagged in no video that can be used, so it is not looked for")
     if untagged:
         what = "video without a tag was" if untagged == 1 else "videos without a tag were"
         advice.append(f"{untagged} {what} not learned from, and localized by what was learned from the others")
-    if len({label for record in tagged for label in record.labels}) == 1:
+    tags = {label for record in tagged for label in record.labels}
+    if len(tags) == 1:
         advice.append(
-            "there is one class only, so nothing told it from other actions; tags of what else happens make its times surer"
+            f"all videos have the one tag {next(iter(tags))!r}, so nothing told it from anything else, and times are near "
+            f"arbitrary; tag some videos in which it does not happen {NOTHING!r}, or with what else happens"
         )
     stages: dict[str, dict[str, Any]] = {line["stage"]: line for line in read_metrics(Path(folder))}  # the last of each
     taught = {name: line for name, line in stages.items() if "foreground" in line}

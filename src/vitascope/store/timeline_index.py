@@ -103,7 +103,7 @@ def render_index(summary: LocalizeSummary, found: Mapping[str, Localized], links
     total = sum(one.duration_seconds for one in found.values())
     facts = [
         _plural(summary.num_videos, "video"),
-        clock(total),
+        _length(total),
         _plural(summary.num_segments, "action"),
         f"by run {summary.run}",
     ]
@@ -127,7 +127,7 @@ def _videos(found: Mapping[str, Localized], links: Mapping[str, str], hues: Mapp
         told = told or "nothing found"
         strip = f'<div class="strip">{_marks(one, hues)}</div>'
         rows.append(
-            f'<td class="name">{_linked(name, links)}</td><td class="n">{clock(one.duration_seconds)}</td>'
+            f'<td class="name">{_linked(name, links)}</td><td class="n">{_length(one.duration_seconds)}</td>'
             f'<td>{strip}</td><td class="counts">{told}</td>'
         )
     return _table('<th>video</th><th class="n">length</th><th>when</th><th>found</th>', rows)
@@ -189,6 +189,10 @@ def _linked(name: str, links: Mapping[str, str]) -> str:
 
 def _address(page: str | os.PathLike[str], folder: Path) -> str:
     return quote(os.fsencode(Path(os.path.relpath(page, folder)).as_posix()))
+
+
+def _length(seconds: float) -> str:
+    return clock(seconds, 0 if seconds >= 10 else 1)
 
 
 def _colour(hues: Mapping[str, int], label: str) -> str:

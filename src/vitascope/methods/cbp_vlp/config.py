@@ -80,10 +80,9 @@ class CbpVlpConfig(Frozen):
     normalise: Literal["none", "video_minmax"] = Field(
         "none", description="Of the probabilities before these thresholds, by video. Paper: none."
     )
-    trust: Literal["both", "agree", "own"] = Field(
+    trust: Literal["both", "own"] = Field(
         "both",
-        description="Of a teacher: foreground and background; its weak side where the student agrees; its strong side alone, "
-        "which collapses. Paper: both.",
+        description="Of a teacher: foreground and background, or its strong side alone, which collapses. Paper: both.",
     )
     divergence: Literal["bernoulli", "categorical"] = Field(
         "bernoulli",

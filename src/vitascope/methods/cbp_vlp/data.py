@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vitascope.methods.base import Batch, Draw
-from vitascope.structures import Record, VideoError
+from vitascope.structures import NOTHING, Record, VideoError
 
 Teach = Callable[[Tensor, Tensor, Tensor], Tensor]  # features [S, D], frames [S, D], tags [K] -> int8 [S, K]
 
@@ -105,7 +105,7 @@ def padded(values: Tensor, length: int, fill: float) -> Tensor:
 
 
 def tags(record: Record, classes: Sequence[str]) -> Tensor:
-    """1 for each class that a record is tagged with: float32 `[K]`.
+    """1 for each class that a record is tagged with: float32 `[K]`; none of them is 1 where it is tagged `nothing`.
 
     Raises:
         ValueError: A tag is no class.
@@ -114,7 +114,7 @@ def tags(record: Record, classes: Sequence[str]) -> Tensor:
         >>> tags(Record("a.mp4", labels=("run",)), ("jump", "run"))
         tensor([0., 1.])
     """
-    unknown = [label for label in record.labels if label not in classes]
+    unknown = [label for label in record.labels if label not in classes and label != NOTHING]
     if unknown:
         raise ValueError(
             f"{record.id or record.path}: tag {unknown[0]!r} is none of the {len(classes)} classes ({', '.join(classes[:8])}"

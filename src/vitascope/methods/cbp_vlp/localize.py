@@ -23,7 +23,8 @@ def localize(c: CbpVlpConfig, cbp: nn.Module, vlp: Vlp | None, text: Tensor | No
         cbp: The CBP branch.
         vlp: The VLP branch, if there is one.
         text: Of the classes, `[K, D]`, likewise.
-        record: Its features are read; where it has labels, confident snippets are told too.
+        record: Its features are read. Where it has labels, these actions alone are looked for, and confident snippets are
+            told too; else those whose scores pass the gate.
 
     Raises:
         ValueError: A branch that counts has no features of this video.
@@ -37,24 +38,38 @@ def localize(c: CbpVlpConfig, cbp: nn.Module, vlp: Vlp | None, text: Tensor | No
         curves["VLP"], scores["VLP"] = _curve(c, vlp, c.vlp_background_kind, frames, text)
     shares = _shares(c, tuple(curves), record)
     curve, score = (sum(share * of[name] for name, share in shares.items()) for of in (curves, scores))
-    end = float(times[-1, 1])
-    confident = None
+    end, confident = float(times[-1, 1]), None
     if record.labels:
-        mask = torch.ones(1, len(times), dtype=torch.bool)
+        mask, y = torch.ones(1, len(times), dtype=torch.bool), tags(record, c.classes)
         how = {"high": c.high, "low": c.low, "normalise": c.normalise}
-        confident = pseudo_labels(curve[None], tags(record, c.classes)[None], mask, **how)[0].numpy()
+        confident = pseudo_labels(curve[None], y[None], mask, **how)[0].numpy()
+        tagged = y.nonzero().flatten()
+        names = tuple(c.classes[k] for k in tagged.tolist())
+        found = proposals(c, curve[:, tagged], score[tagged], times, end, names, class_gate=0.0)
+    else:
+        found = proposals(c, curve, score, times, end, c.classes, class_gate=c.class_gate)
     shown = {name: values.numpy().astype(np.float32) for name, values in curves.items()}
-    return Localized(record.path, end, proposals(c, curve, score, times, end), times, c.classes, shown, confident)
+    return Localized(record.path, end, found, times, c.classes, shown, confident)
 
 
-def proposals(c: CbpVlpConfig, curve: Tensor, score: Tensor, times: np.ndarray, end_seconds: float) -> Segments:
-    """The actions that a curve `[S, K]` and scores of the video `[K]` tell of."""
+def proposals(
+    c: CbpVlpConfig,
+    curve: Tensor,
+    score: Tensor,
+    times: np.ndarray,
+    end_seconds: float,
+    names: tuple[str, ...],
+    class_gate: float,
+) -> Segments:
+    """The actions that a curve `[S, K]` and scores of the video `[K]` tell of, of the classes `names`."""
+    if not names:
+        return Segments(np.zeros((0, 2)), (), np.zeros(0))
     return propose(
         curve.numpy(),
         score.numpy(),
         times,
-        c.classes,
-        class_gate=c.class_gate,
+        names,
+        class_gate=class_gate,
         gate=c.gate,
         thresholds=c.thresholds,
         upsample=c.upsample,

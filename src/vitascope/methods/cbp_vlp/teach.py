@@ -25,8 +25,7 @@ class Teacher:
         high: Probability from which on foreground is confident.
         low: Below which background is.
         normalise: Of the probabilities, by video.
-        trust: Both sides of the teacher; its weak side only where the student says the same; or its strong side alone.
-            The strong side of CBP is background, that of VLP foreground.
+        trust: Both sides of the teacher, or its strong side alone: of CBP background, of VLP foreground.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class Teacher:
         high: float,
         low: float,
         normalise: Literal["none", "video_minmax"],
-        trust: Literal["both", "agree", "own"],
+        trust: Literal["both", "own"],
     ) -> None:
         self.cbp, self.vlp = (copy.deepcopy(part).cpu().eval() for part in (cbp, vlp))
         self.text, self.branch, self.background, self.trust = text.detach().cpu(), branch, background, trust
@@ -54,9 +53,6 @@ class Teacher:
             return said
         is_foreground = (said == 1).any(1)
         weak = is_foreground if self.branch == "cbp" else ~is_foreground
-        if self.trust == "agree":
-            other = self._say("vlp" if self.branch == "cbp" else "cbp", features, frames, tags)
-            weak &= (other != said).any(1)
         said[weak] = -1
         return said
 

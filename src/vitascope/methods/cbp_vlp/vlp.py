@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitascope.methods.cbp_vlp.model import Block, Out, Positions, masked, unpacked
+from vitascope.methods.cbp_vlp.model import Block, Out, Positions, masked, rows_of, unpacked
 
 COLDEST, WARMEST = 0.005, 0.1  # temperatures
 NEARLY_ZERO = 1e-8  # of a float32 logit it changes the last digits, and a gradient passes, which 0 would not let by
@@ -133,12 +133,13 @@ class Vlp(nn.Module):
         Returns:
             As the other branches; features have length 1.
         """
-        x = F.normalize(frames[mask], dim=-1) * frames.shape[-1] ** 0.5  # [N, D], of variance 1
+        rows = rows_of(mask)
+        x = F.normalize(masked(frames, mask)[rows], dim=-1) * frames.shape[-1] ** 0.5  # [N, D], of variance 1
         if self.positions is not None:
-            x = x + self.positions(mask)[mask]
+            x = x + self.positions(mask)[rows]
         for block in self.blocks:
-            x = block(x, mask)
-        x = unpacked(F.normalize(x, dim=-1), mask)  # [B, T, D]
+            x = block(x, mask, rows)
+        x = masked(unpacked(F.normalize(x, dim=-1), rows), mask)  # [B, T, D]
         logits = x @ F.normalize(text, dim=-1).T / self.temperature  # [B, T, K]
         if self.background is not None:
             level = masked(logits.detach().amax(-1, keepdim=True), mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)

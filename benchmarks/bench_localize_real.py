@@ -1,0 +1,193 @@
+"""How well actions are found in real or rendered recordings from tags alone: beside chance, and beside learning from the true times.
+
+    python benchmarks/bench_localize_real.py --videos FOLDER --truth annotations.json --encoder lite0:FILE --work FOLDER
+    python benchmarks/bench_localize_real.py --world 48 --clip tiny --work FOLDER
+
+The first form is of recordings with annotations, one left out at a time; the second renders an untrimmed world with props, trains
+`hico-tiny` on it, learns from two thirds and judges the rest. All arms see the same features of snippets:
+
+- `tags`: `cbp-only-small`; with `--clip` also `tags and names`, `cbp-vlp-small`, read from CBP and from the mean of both;
+- `times`: the same network as `tags` and as many steps, but each snippet's true actions are given;
+- `chance`: what `tags` found, each video's turned by a random stretch of time: actions and lengths stay, their places do not.
+
+mAP over tIoU 0.1 to 0.5, pooled over all videos that were left out; the mean over seeds. Figures go to `results/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vitascope import api
+from vitascope.datasets import annotations, folder
+from vitascope.datasets.worlds.untrimmed import UntrimmedWorld
+from vitascope.datasets.worlds.write import write_world
+from vitascope.engine.describe import Asked, Tools, describe, listed, sources
+from vitascope.engine.settings import TrainSettings
+from vitascope.engine.train import train
+from vitascope.evaluation.localization import evaluate
+from vitascope.methods.base import Frozen
+from vitascope.methods.cbp_vlp import encoders
+from vitascope.methods.cbp_vlp.data import read_vectors
+from vitascope.methods.cbp_vlp.method import CbpVlp
+from vitascope.store.atomic import write_json
+from vitascope.store.facts import commit, machine
+from vitascope.store.feature_files import write_features
+from vitascope.store.library import Library
+from vitascope.structures import Annotation, Features, Record, Segments
+from vitascope.video import check, snippets
+
+RESULTS = Path(__file__).parent / "results"
+RANGE = "0.1:0.5"
+WORLD_SECONDS, WORLD_TOPICS, PRETRAINING_STEPS = 60.0, 4, 400
+
+
+def with_times(record: Record, known: Annotation, classes: tuple[str, ...], work: Path) -> Record:
+    """The record with a file of which actions each snippet shows, by its middle."""
+    times = read_vectors(record, 0)[1]
+    middles, shown = times.mean(1), np.zeros((len(times), len(classes)), np.float32)
+    for (start, end), label in zip(known.segments.times_seconds, known.segments.labels, strict=True):
+        shown[(middles >= start) & (middles < end), classes.index(label)] = 1
+    path = work / "true" / f"{Path(record.id).stem}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_features(path, Features(shown, times))
+    return replace(record, features=(*record.features, *([""] * (2 - len(record.features))), str(path)))
+
+
+def turned(found: Segments, seconds: float, by: float) -> Segments:
+    """The same segments, later by a stretch of time; what would end after the video begins it."""
+    starts = (found.times_seconds[:, 0] + by) % seconds
+    lengths = found.times_seconds[:, 1] - found.times_seconds[:, 0]
+    return Segments(np.stack([starts, starts + lengths], 1), found.labels, found.scores)
+
+
+def found_in(config: Frozen, seed: int, learned: list[Record], asked: list[Record], work: Path) -> dict[str, dict]:
+    """Segments of the videos asked for, by output and id."""
+    shutil.rmtree(work / "run", ignore_errors=True)
+    torch.manual_seed(seed)
+    method = CbpVlp(config)
+    train(method, {"train": learned}, work / "run", TrainSettings(seed=seed, device="cpu"), name="cbp_vlp")
+    told = {}
+    for output in ("cbp", "mean") if config.clip else ("cbp",):
+        method.config = config.model_copy(update={"output": output})
+        told[output] = {record.id: method.localize(replace(record, labels=())).segments for record in asked}
+    return told
+
+
+def measure(
+    records: list[Record],
+    truth: dict[str, Annotation],
+    folds: list[list[int]],
+    arms: dict[str, Frozen],
+    seeds: int,
+    work: Path,
+) -> dict[str, list[dict[str, float]]]:
+    """mAP by tIoU of every arm, a dict a seed."""
+    figures: dict[str, list[dict[str, float]]] = {}
+    for seed in range(seeds):
+        found: dict[str, dict[str, Segments]] = {}
+        rng = np.random.default_rng(seed)
+        for fold in folds:
+            learned, asked = [r for i, r in enumerate(records) if i not in fold], [records[i] for i in fold]
+            for arm, config in arms.items():
+                for output, told in found_in(config, seed, learned, asked, work).items():
+                    found.setdefault(arm if output == "cbp" else f"{arm}, {output} of both", {}).update(told)
+            print(f"seed {seed}: {asked[0].id} and {len(asked) - 1} more", file=sys.stderr, flush=True)
+        lengths = {record.id: float(read_vectors(record, 0)[1][-1, 1]) for record in records}
+        found["chance"] = {
+            name: turned(segments, lengths[name], rng.uniform(0, lengths[name]))
+            for name, segments in found["tags"].items()
+        }
+        for arm, predictions in found.items():
+            judged = evaluate([truth[name] for name in predictions], predictions, "plain", unknown="drop")
+            row = {f"{limit:g}": round(judged.map[limit], 4) for limit in judged.map if limit < 0.55}
+            figures.setdefault(arm, []).append(row | {RANGE: round(judged.average[RANGE], 4)})
+    return figures
+
+
+def world_of(count: int, work: Path) -> tuple[Path, list[Annotation], str]:
+    """A rendered world, its truth, and the encoder that was trained on it."""
+    world = UntrimmedWorld(count, seed=3, size=96, seconds=WORLD_SECONDS, num_topics=WORLD_TOPICS, props=True)
+    records = write_world(world, work / "world")
+    truth = [Annotation(Path(record.path).name, world[i].labels, world[i].segments) for i, record in enumerate(records)]
+    root, library = Path(records[0].path).parent, work / "library"
+    if not library.is_dir() or not list((library / "runs").iterdir()):
+        fields = [f"length={PRETRAINING_STEPS}", "memory_mb=2048", "delta_seconds=1.0"]
+        api.train("hico-tiny", root, library, config=api.configure("hico-tiny", fields), progress=True)
+    return root, truth, ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=Path)
+    parser.add_argument("--truth", type=Path)
+    parser.add_argument("--world", type=int, help="videos to be rendered")
+    parser.add_argument("--encoder", default="", help="as of `vitascope localize`; else the library's newest run")
+    parser.add_argument("--clip", default="")
+    parser.add_argument("--library", type=Path, help="else one in the work folder")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=200, help="of the CBP branch, in every arm")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--name", default="", help="of the results")
+    options = parser.parse_args()
+    work = options.work
+    work.mkdir(parents=True, exist_ok=True)
+    if options.world:
+        root, truth, _ = world_of(options.world, work)
+    else:
+        root, truth = options.videos, annotations.read_annotations(options.truth)
+    tools = Tools(folder, annotations, check, snippets, api.load_method, encoders, CbpVlp)
+    asked = Asked(work / "out", {"device": "cpu"}, {}, progress=True)
+    with Library(options.library or work / "library", data_root=root, create=True) as library:
+        spec = options.encoder or f"run:{library.finished_run()}"
+        recipe, fields = ("cbp-vlp-small", [f"clip={options.clip}"]) if options.clip else ("cbp-only-small", [])
+        config = api.configure(recipe, [f"encoder={spec}", *fields])
+        found = describe(
+            library,
+            listed(truth, root.absolute(), tools),
+            sources(library, config, tools),
+            config.hop_seconds,
+            tools,
+            asked,
+        )
+    classes = tuple(sorted({label for one in truth for label in one.segments.labels}))
+    known = {record.id: one for one in truth for record in found.records if record.id == one.id}
+    records = [with_times(record, known[record.id], classes, work) for record in found.records]
+    same = {"classes": classes, "dim": found.width, "encoder": spec}
+    alone = api.configure("cbp-only-small", [f"warmup_steps={options.steps}"]).model_copy(update=same)
+    arms = {"tags": alone, "times": alone.model_copy(update={"supervised": True})}
+    if options.clip:
+        split = [
+            f"warmup_steps={options.steps // 2}",
+            "rounds=3",
+            f"f_steps={options.steps // 6}",
+            f"b_steps={options.steps // 6}",
+        ]
+        arms["tags and names"] = api.configure("cbp-vlp-small", [f"clip={options.clip}", *split]).model_copy(
+            update=same
+        )
+    count = len(records)
+    folds = [list(range(2 * count // 3, count))] if options.world else [[i] for i in range(count)]
+    figures = measure(records, known, folds, arms, options.seeds, work)
+    for arm, rows in figures.items():
+        print(f"{arm:32}", " ".join(f"{limit} {100 * np.mean([row[limit] for row in rows]):5.1f}" for limit in rows[0]))
+    told = {
+        "steps": options.steps,
+        "encoder": spec.split(":")[0],
+        "videos": count,
+        "classes": len(classes),
+        "map": figures,
+    }
+    name = options.name or ("world" if options.world else "recordings")
+    write_json(RESULTS / f"bench_localize_{name}.json", {"commit": commit(), **machine(), **told})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
