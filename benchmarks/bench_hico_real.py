@@ -142,7 +142,9 @@ def figures_of(task: Task, found: dict[str, list[dict[str, Any]]]) -> dict[str, 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of small videos and trials; kept")
+    parser.add_argument(
+        "--work", type=Path, default=Path("vitascope-bench/hico_real"), help="folder of small videos and trials; kept"
+    )
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=2)

@@ -1,7 +1,7 @@
 """How well actions are found in real or rendered recordings from tags alone: beside chance, and beside learning from the true times.
 
     python benchmarks/bench_localize_real.py --videos FOLDER --truth annotations.json --encoder lite0:FILE --work FOLDER
-    python benchmarks/bench_localize_real.py --world 48 --clip tiny --work FOLDER
+    python benchmarks/bench_localize_real.py
 
 The first form is of recordings with annotations, one left out at a time; the second renders an untrimmed world with props, trains
 `hico-tiny` on it, learns from two thirds and judges the rest. All arms see the same features of snippets:
@@ -45,7 +45,7 @@ from vitascope.video import check, snippets
 
 RESULTS = Path(__file__).parent / "results"
 RANGE = "0.1:0.5"
-WORLD_SECONDS, WORLD_TOPICS, PRETRAINING_STEPS = 60.0, 4, 400
+NUM_RENDERED, WORLD_SECONDS, WORLD_TOPICS, PRETRAINING_STEPS = 48, 60.0, 4, 400
 
 
 def with_times(record: Record, known: Annotation, classes: tuple[str, ...], work: Path) -> Record:
@@ -111,8 +111,8 @@ def measure(
     return figures
 
 
-def world_of(count: int, work: Path) -> tuple[Path, list[Annotation], str]:
-    """A rendered world, its truth, and the encoder that was trained on it."""
+def world_of(count: int, work: Path) -> tuple[Path, list[Annotation]]:
+    """A rendered world and its truth; its library holds an encoder that was trained on it."""
     world = UntrimmedWorld(count, seed=3, size=96, seconds=WORLD_SECONDS, num_topics=WORLD_TOPICS, props=True)
     records = write_world(world, work / "world")
     truth = [Annotation(Path(record.path).name, world[i].labels, world[i].segments) for i, record in enumerate(records)]
@@ -120,7 +120,7 @@ def world_of(count: int, work: Path) -> tuple[Path, list[Annotation], str]:
     if not library.is_dir() or not list((library / "runs").iterdir()):
         fields = [f"length={PRETRAINING_STEPS}", "memory_mb=2048", "delta_seconds=1.0"]
         api.train("hico-tiny", root, library, config=api.configure("hico-tiny", fields), progress=True)
-    return root, truth, ""
+    return root, truth
 
 
 def main() -> int:
@@ -131,15 +131,17 @@ def main() -> int:
     parser.add_argument("--encoder", default="", help="as of `vitascope localize`; else the library's newest run")
     parser.add_argument("--clip", default="")
     parser.add_argument("--library", type=Path, help="else one in the work folder")
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("vitascope-bench/localize"))
     parser.add_argument("--steps", type=int, default=200, help="of the CBP branch, in every arm")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--name", default="", help="of the results")
     options = parser.parse_args()
+    if options.videos is None:  # the world, which needs no file
+        options.world, options.clip = options.world or NUM_RENDERED, options.clip or "tiny"
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
     if options.world:
-        root, truth, _ = world_of(options.world, work)
+        root, truth = world_of(options.world, work)
     else:
         root, truth = options.videos, annotations.read_annotations(options.truth)
     tools = Tools(folder, annotations, check, snippets, api.load_method, encoders, CbpVlp)

@@ -340,7 +340,12 @@ def configs_of(options: argparse.Namespace) -> dict[str, MMEConfig]:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of small videos, trials and pictures; kept")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("vitascope-bench/motion_real"),
+        help="folder of small videos, trials and pictures; kept",
+    )
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=1)

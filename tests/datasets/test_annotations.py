@@ -54,7 +54,7 @@ def arrays(tmp_path):
         } | changed
         for name, array in content.items():
             if array is not None:
-                np.save(tmp_path / f"{name}.npy", array, allow_pickle=True)
+                np.save(tmp_path / f"{name}.npy", array)
         return tmp_path
 
     return make

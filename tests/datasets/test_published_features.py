@@ -71,14 +71,14 @@ def test_half_precision_stays(tmp_path):
 def test_one_array_of_all_videos_is_read_once_and_by_the_order_of_names(tmp_path):
     rows = np.empty(2, object)
     rows[0], rows[1] = np.zeros((3, 8), np.float32), np.ones((4, 8), np.float32)
-    np.save(tmp_path / "X-I3D-JOINTFeatures.npy", rows, allow_pickle=True)
+    np.save(tmp_path / "X-I3D-JOINTFeatures.npy", rows)
     (tmp_path / "X-Annotations").mkdir()
     np.save(tmp_path / "X-Annotations/videoname.npy", np.array([b"b", b"a"]))
     found = find_features(tmp_path)
     assert found["b"]().values.shape == (3, 8) and found["a"]().values.mean() == 1
     (tmp_path / "X-I3D-JOINTFeatures.npy").unlink()
     assert found["a"]().values.shape == (4, 8)
-    np.save(tmp_path / "X-I3D-JOINTFeatures.npy", rows[:1], allow_pickle=True)
+    np.save(tmp_path / "X-I3D-JOINTFeatures.npy", rows[:1])
     with pytest.raises(ValueError, match="has 1 rows, but videoname.npy has more"):
         find_features(tmp_path)["a"]()
 
@@ -86,7 +86,7 @@ def test_one_array_of_all_videos_is_read_once_and_by_the_order_of_names(tmp_path
 def test_a_hostile_array_of_all_videos_is_refused(tmp_path):
     rows = np.empty(1, object)
     rows[0] = open  # any function
-    np.save(tmp_path / "X-JOINTFeatures.npy", rows, allow_pickle=True)
+    np.save(tmp_path / "X-JOINTFeatures.npy", rows)
     np.save(tmp_path / "videoname.npy", np.array([b"a"]))
     with pytest.raises(ValueError, match="asks for"):
         find_features(tmp_path)["a"]()

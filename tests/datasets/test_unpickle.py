@@ -49,7 +49,7 @@ def test_what_numpy_pickles_is_read_as_it_was(tmp_path, protocol):
 
 
 def test_an_object_array_is_read_as_it_was(tmp_path):
-    np.save(tmp_path / "a.npy", NESTED, allow_pickle=True)
+    np.save(tmp_path / "a.npy", NESTED)
     same(load_npy(tmp_path / "a.npy"), NESTED)
 
 
@@ -61,7 +61,7 @@ def test_an_array_of_numbers_or_texts_is_read_as_it_was(tmp_path, array):
 
 def test_an_object_array_in_fortran_order_is_read_as_it_was(tmp_path):
     array = np.asfortranarray(np.array([["a", "b", "c"], ["d", "e", "f"]], object))
-    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    np.save(tmp_path / "a.npy", array)
     assert load_npy(tmp_path / "a.npy").tolist() == array.tolist()
 
 
@@ -93,7 +93,7 @@ class Calls:
     [(os.system, ("echo",)), (eval, ("1",)), (getattr, (1, "real")), (np.fromfile, ("/dev/null",)), (np.load, ("a",))],
 )
 def test_no_function_is_called(tmp_path, function, given):
-    np.save(tmp_path / "a.npy", objects(Calls(function, *given)), allow_pickle=True)
+    np.save(tmp_path / "a.npy", objects(Calls(function, *given)))
     with pytest.raises(ValueError, match="a.npy cannot be read .*asks for"):
         load_npy(tmp_path / "a.npy")
 
@@ -134,7 +134,7 @@ def test_a_list_in_two_places_is_read_once(tmp_path):
 
 def test_a_shape_that_does_not_fit_the_content_is_refused(tmp_path):
     file = io.BytesIO()
-    np.save(file, objects("a", "b"), allow_pickle=True)
+    np.save(file, objects("a", "b"))
     (tmp_path / "a.npy").write_bytes(file.getvalue().replace(b"'shape': (2,)", b"'shape': (3,)"))
     with pytest.raises(ValueError, match=r"holds no array \[3\]"):
         load_npy(tmp_path / "a.npy")
@@ -142,7 +142,7 @@ def test_a_shape_that_does_not_fit_the_content_is_refused(tmp_path):
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_cut_file_is_refused(tmp_path, share):
-    np.save(tmp_path / "a.npy", NESTED, allow_pickle=True)
+    np.save(tmp_path / "a.npy", NESTED)
     content = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ValueError, match="a.npy"):

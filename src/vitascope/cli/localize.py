@@ -1,7 +1,7 @@
 """Find when actions happen: learn it from tags of whole videos, or use what a run has learned on further videos.
 
---tags is a CSV file with the header video,labels: a video in each line, what happens in it separated by |, nothing where
-nobody has tagged it yet. Paths start from the list's folder, or from --data. What comes out are stretches of time for
+--tags is a CSV file with the header video,labels: a video in each line, what happens in it separated by |, the word nothing
+where none of it does, and left empty where nobody has tagged it yet. Paths start from the list's folder, or from --data. What comes out are stretches of time for
 every video in it: a page each to look at, and files for ELAN, BORIS, players, spreadsheets and evaluation kits.
 
 The videos are described by the encoder of a run of the library, by default the newest, or by a frozen one: --encoder

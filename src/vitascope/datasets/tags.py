@@ -18,7 +18,8 @@ def read_tags(path: str | os.PathLike[str]) -> list[Annotation]:
     """Reads `video,labels[,start,end,split,duration,fps]` from CSV with a header, or the same keys from JSONL.
 
     Labels are separated as in a manifest: by `|` or `;` in CSV, a list in JSONL. A video without labels is one that
-    nobody has tagged yet: it is not learned from, and localized all the same. A row with `start` and `end`, in seconds,
+    nobody has tagged yet: it is not learned from, and localized all the same; one with the label `nothing` shows none
+    of the actions. A row with `start` and `end`, in seconds,
     tells when its labels happen. Rows of one video belong together; it has segments as soon as one of them has times.
 
     Args:

@@ -36,7 +36,7 @@ def load_npy(path: str | os.PathLike[str]) -> np.ndarray:
         >>> import tempfile
         >>> names = np.array(["run", ["jump", 2.5], None], dtype=object)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     np.save(folder + "/a.npy", names, allow_pickle=True)
+        ...     np.save(folder + "/a.npy", names)
         ...     load_npy(folder + "/a.npy").tolist()
         ['run', ['jump', 2.5], None]
     """

@@ -110,8 +110,8 @@ texts. CBP is one convolution with a background class (regime c of the specifica
 branch learns for {warmup} + {rounds} x {steps} steps of 16 videos in every arm, from {num_train} videos, and {num_test} others \
 are judged: mAP over tIoU 0.1 to 0.7. IoU is of snippets in the videos learned from, of each tag, at a probability of 0.2. \
 {seeds} seeds, each with a world, weights and draws of its own. Nothing here says what the method reaches on real video. The \
-settings of the world were chosen so that both branches lack what they are said to lack; those of the method were not chosen \
-on these seeds' figures but are the specification's."""
+settings of the world were chosen so that both branches lack what they are said to lack, with single runs on seed 0 in view; \
+those of the method are the specification's for this case."""
 
 
 @dataclass(frozen=True)

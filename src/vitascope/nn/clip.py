@@ -60,8 +60,13 @@ class Attention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).reshape(b, n, d))
 
 
+def quick_gelu(x: Tensor) -> Tensor:
+    """The activation of the paper: `x * sigmoid(1.702 x)`."""
+    return x * torch.sigmoid(1.702 * x)
+
+
 class Mlp(nn.Module):
-    """Two layers; `quick_gelu` is `x sigmoid(1.702 x)`."""
+    """Two layers."""
 
     def __init__(self, width: int, hidden: int, activation: Activation) -> None:
         super().__init__()
@@ -70,7 +75,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.c_fc(x)
-        x = x * torch.sigmoid(1.702 * x) if self.activation == "quick_gelu" else F.gelu(x)
+        x = quick_gelu(x) if self.activation == "quick_gelu" else F.gelu(x)
         return self.c_proj(x)
 
 

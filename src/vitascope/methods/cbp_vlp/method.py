@@ -76,17 +76,12 @@ class CbpVlp(Method):
         """Tagged videos, and in B and F stages what the other branch, as it is now, says of them."""
         c, teach = self.config, None
         if stage.name not in ("warm-up", "supervised"):
-            teacher = "cbp" if stage.name.startswith("B") else "vlp"
             how = {name: getattr(c, name) for name in ("high", "low", "normalise", "trust")}
-            with torch.no_grad():
-                teach = Teacher(
-                    self.cbp,
-                    self.vlp,
-                    self.text(),
-                    teacher,
-                    background=(c.background_kind, c.vlp_background_kind),
-                    **how,
-                )
+            if stage.name.startswith("B"):
+                teach = Teacher(self.cbp, None, background=c.background_kind, **how)
+            else:
+                with torch.no_grad():
+                    teach = Teacher(self.vlp, self.text(), background=c.vlp_background_kind, **how)
         branch = "vlp" if stage.name.startswith("B") else "cbp"
         how = {name: getattr(c, name) for name in ("max_snippets", "sampling")}
         return Snippets(records, c.classes, branch, teach=teach, supervised=c.supervised, **how)

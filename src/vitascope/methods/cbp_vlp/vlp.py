@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitascope.methods.cbp_vlp.model import Block, Out, Positions, masked, rows_of, unpacked
+from vitascope.nn.clip import quick_gelu
 
 COLDEST, WARMEST = 0.005, 0.1  # temperatures
 NEARLY_ZERO = 1e-8  # of a float32 logit it changes the last digits, and a gradient passes, which 0 would not let by
@@ -146,11 +147,6 @@ class Vlp(nn.Module):
             beside = level[:, None] + (x @ self.background / self.temperature)[..., None]  # [B, T, 1]
             logits = torch.cat([logits, beside], -1)
         return {"logits": logits, "features": x}
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    """The activation of CLIP: `x * sigmoid(1.702 x)`."""
-    return x * torch.sigmoid(1.702 * x)
 
 
 def _small(rows: int, width: int) -> nn.Parameter:
