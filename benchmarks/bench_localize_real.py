@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from vitascope import api
-from vitascope.datasets import annotations, folder
+from vitascope.datasets import annotations, feature_files, folder
 from vitascope.datasets.worlds.untrimmed import UntrimmedWorld
 from vitascope.datasets.worlds.write import write_world
 from vitascope.engine.describe import Asked, Tools, describe, listed, sources
@@ -144,7 +144,7 @@ def main() -> int:
         root, truth = world_of(options.world, work)
     else:
         root, truth = options.videos, annotations.read_annotations(options.truth)
-    tools = Tools(folder, annotations, check, snippets, api.load_method, encoders, CbpVlp)
+    tools = Tools(folder, annotations, feature_files, check, snippets, api.load_method, encoders, CbpVlp)
     asked = Asked(work / "out", {"device": "cpu"}, {}, progress=True)
     with Library(options.library or work / "library", data_root=root, create=True) as library:
         spec = options.encoder or f"run:{library.finished_run()}"

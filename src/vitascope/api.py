@@ -191,10 +191,10 @@ def evaluate_localization(ground_truth: PathLike, predictions: PathLike, protoco
 
 def localize(tags: PathLike | None = None, videos: Sequence[PathLike] = (), **how: Any) -> structures.LocalizeSummary:
     """When actions happen: learned from tags, or by a run that has learned (`engine.localize.localize`)."""
-    from vitascope.datasets import annotations, folder
+    from vitascope.datasets import annotations, feature_files, folder
     from vitascope.engine import localize as engine
     from vitascope.methods.cbp_vlp import encoders, method
     from vitascope.video import check, snippets
 
-    tools = engine.Tools(folder, annotations, check, snippets, load_method, encoders, method.CbpVlp)
+    tools = engine.Tools(folder, annotations, feature_files, check, snippets, load_method, encoders, method.CbpVlp)
     return engine.localize(tags, videos, tools, **how)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitascope.datasets import annotations, folder
+from vitascope.datasets import annotations, feature_files, folder
 from vitascope.engine import localize as engine
 from vitascope.methods.base import Snippet
 from vitascope.methods.cbp_vlp.method import CbpVlp
@@ -75,7 +75,7 @@ def tools(encoder=None):
 
         return api.load_method(run)
 
-    return engine.Tools(folder, annotations, check, snippets, load, encoders, CbpVlp)
+    return engine.Tools(folder, annotations, feature_files, check, snippets, load, encoders, CbpVlp)
 
 
 def learn(tags, out, *, seen_by=None, changes=TINY, settings=None, **how):

@@ -68,7 +68,7 @@ def test_actions_are_found_where_they_are_in_tagged_and_untagged_videos(learned)
             assert np.abs(times - WHEN[label]).max() < 0.15
     assert (summary.num_videos, summary.num_tagged, summary.num_segments) == (5, 4, 6)
     assert summary.classes == (("blue", 3, 3), ("red", 2, 3)) and summary.problems == () and summary.signal is None
-    assert summary.advice[0].startswith("1 video without a tag was not learned from")
+    assert summary.advice[0].startswith("1 video without a tag to learn from: localized")
 
 
 def test_every_format_gives_the_same_events_back(learned):
@@ -185,7 +185,7 @@ REFUSED = [
         {"changes": (*ONCE, "classes=red,blue")},
         "tag 'jump' of a.mp4 is none of the 2",
     ),
-    ("video,labels\na.mp4,red\n", {"encoder": "nonsense"}, r"encoder \('nonsense'\) must be run:ID, or KIND:WEIGHTS"),
+    ("video,labels\na.mp4,red\n", {"encoder": "nonsense"}, r"encoder \('nonsense'\) must be run:ID, KIND:WEIGHTS"),
     ("video,labels\na.mp4,red\n", {"encoder": ""}, "has no run whose encoder could describe the videos; train one"),
     ("video,labels\na.mp4,red\n", {"encoder": "run:x"}, "no run whose id begins with 'x'"),
     ("video,labels\na.mp4,red\n", {"recipe": "cbp-vpl"}, "unknown recipe 'cbp-vpl'"),

@@ -1,13 +1,15 @@
 """Find when actions happen: learn it from tags of whole videos, or use what a run has learned on further videos.
 
---tags is a CSV file with the header video,labels: a video in each line, what happens in it separated by |, the word nothing
-where none of it does, and left empty where nobody has tagged it yet. Paths start from the list's folder, or from --data. What comes out are stretches of time for
-every video in it: a page each to look at, and files for ELAN, BORIS, players, spreadsheets and evaluation kits.
+--tags is a CSV file with the header video,labels: a video in each line, what happens in it separated by |, the word
+nothing where none of it does, and left empty where nobody has tagged it yet. Paths start from the list's folder, or
+from --data. What comes out are stretches of time for every video in it: a page each to look at, and files for ELAN,
+BORIS, players, spreadsheets and evaluation kits.
 
 The videos are described by the encoder of a run of the library, by default the newest, or by a frozen one: --encoder
 lite0:FILE, i3d:FOLDER, i3d-rgb:FILE. With --clip FOLDER a CLIP that lies on this machine helps to find whole actions;
-without it tags and features have to do. What was stopped goes on with the same command and --run, which needs no more
-than --tags; features that are made are not made again.
+without it tags and features have to do. --encoder files:FOLDER takes features that others have published, and needs no
+video: a data set's annotations as --tags are then learned from by their training split. What was stopped goes on with
+the same command and --run, which needs no more than --tags; features that are made are not made again.
 
 Example: vitascope localize --tags recordings/tags.csv --out timelines/
 
@@ -44,7 +46,7 @@ def command(
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(metavar="KIND:WEIGHTS|run:ID", help="What describes the videos; by default the newest run."),
+        typer.Option(metavar="SPEC", help="run:ID, KIND:WEIGHTS or files:FOLDER; by default the newest run."),
     ] = None,
     clip: Annotated[
         str | None, typer.Option(metavar="DIR|tiny", help="CLIP: a local folder; tiny knows the synthetic world alone.")

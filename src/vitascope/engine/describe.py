@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
+from vitascope.engine import published
 from vitascope.engine.extract import ExtractSettings, extract, hash_of
 from vitascope.engine.log import Progress
 from vitascope.engine.scan import scan
+from vitascope.engine.signals import Signals
 from vitascope.methods.base import Frozen, Method
 from vitascope.store.library import Library
 from vitascope.store.schema import LibraryError
@@ -28,6 +30,7 @@ class Tools(NamedTuple):
 
     folder: ModuleType
     annotations: ModuleType
+    feature_files: ModuleType
     check: ModuleType
     snippets: ModuleType
     load: Callable[[Path], Method]  # of a run's folder
@@ -41,7 +44,7 @@ class Asked:
 
     out: Path
     settings: dict[str, Any]  # fields of `TrainSettings`
-    truth: dict[str, Annotation]  # by id, for the pages
+    known: dict[str, Annotation]  # by id: durations, frame rates, and for the pages true times
     pages: bool = True
     progress: bool = False
 
@@ -52,10 +55,11 @@ class Asked:
 
 
 class Source(NamedTuple):
-    """An encoder, and the name that its features go by."""
+    """An encoder, and the name that its features go by; or the features that others have published."""
 
     encoder: Any
     model_id: str
+    files: published.Published | None = None
 
 
 class Described(NamedTuple):
@@ -71,11 +75,13 @@ def listed(annotations: Sequence[Annotation], root: Path, tools: Tools) -> list[
     """The videos of a list, by paths below `root`; where no such file is there, by the name of one that is.
 
     Data sets name their videos without folder and suffix: `v_abc` is then `root/train/v_abc.mp4`, if that is the only one.
+    Those of a split to be tested on (`held_out`) come without their tags.
 
     Raises:
         ValueError: One lies outside `root`, is there twice, or has a tag that is no line of text.
     """
     records: dict[str, Record] = {}
+    tested = held_out({known.split for known in annotations})
     for known in annotations:
         name = os.path.relpath(os.path.normpath(root / known.id), root)
         if not known.id.strip() or "\0" in known.id or name.split(os.sep)[0] in (os.curdir, os.pardir):
@@ -85,11 +91,26 @@ def listed(annotations: Sequence[Annotation], root: Path, tools: Tools) -> list[
         unfit = [label for label in known.labels if not label.strip() or not label.isprintable()]
         if unfit:
             raise ValueError(f"tag ({unfit[0]!r}) of {known.id} must be one line of visible text")
-        records[name] = Record(str(root / name), name, known.labels)
+        records[name] = Record(str(root / name), name, () if known.split in tested else known.labels)
     if all(os.path.isfile(record.path) for record in records.values()):
         return list(records.values())
     files = named_files(root, tools)
     return [_by_name(record, files) for record in records.values()]
+
+
+def held_out(splits: Collection[str]) -> set[str]:
+    """Those splits of a data set that are not learned from.
+
+    All but that for training, where there is one; else that for testing: THUMOS14 is learned from by its validation set.
+
+    Example:
+        >>> sorted(held_out({"training", "validation", "testing"})), held_out({"validation", "test"}), held_out({"", "a"})
+        (['testing', 'validation'], {'test'}, set())
+    """
+    for_training = {split for split in splits if split.lower().startswith("train")}
+    if for_training:
+        return set(splits) - for_training - {""}
+    return {split for split in splits if split.lower().startswith("test")}
 
 
 def named_files(root: Path, tools: Tools) -> dict[str, list[str]]:
@@ -136,8 +157,10 @@ def with_whole_paths(config: Frozen) -> Frozen:
     return config
 
 
-def sources(library: Library, config: Frozen, tools: Tools) -> list[Source]:
+def sources(library: Library, config: Frozen, tools: Tools, known: Collection[Annotation] = ()) -> list[Source]:
     """The encoders that a configuration names: of clips, and of frames if there is one.
+
+    Published features span what `known` says that their videos last.
 
     Raises:
         LibraryError: There is no such run, or it describes no clips.
@@ -145,12 +168,16 @@ def sources(library: Library, config: Frozen, tools: Tools) -> list[Source]:
         ValueError: They do not fit, or there is no such encoder.
     """
     specs = [config.encoder, *([f"clip:{config.clip}"] if config.clip else [])]
-    return [source_of(library, spec, config.hop_seconds, tools) for spec in specs]
+    return [source_of(library, spec, config.hop_seconds, tools, known) for spec in specs]
 
 
-def source_of(library: Library, spec: str, hop_seconds: float, tools: Tools) -> Source:
-    """The encoder that `run:ID` or `KIND:WEIGHTS` names. Errors as of `sources`."""
+def source_of(
+    library: Library, spec: str, hop_seconds: float, tools: Tools, known: Collection[Annotation] = ()
+) -> Source:
+    """What `run:ID`, `KIND:WEIGHTS` or `files:FOLDER` names. Errors as of `sources`."""
     kind, _, weights = spec.partition(":")
+    if kind == "files":
+        return Source(None, spec, published.find(weights, known, tools.feature_files))
     if kind == "run":
         run = library.runs.find(weights)
         if run.method not in ENCODERS:
@@ -160,7 +187,9 @@ def source_of(library: Library, spec: str, hop_seconds: float, tools: Tools) -> 
         return Source(tools.load(run.folder), f"{run.id}.hop{hop_seconds:g}")
     kinds = get_args(tools.encoders.Kind)
     if kind not in kinds:
-        raise ValueError(f"encoder ({spec!r}) must be run:ID, or KIND:WEIGHTS, of which KIND is {_or(kinds)}")
+        raise ValueError(
+            f"encoder ({spec!r}) must be run:ID, KIND:WEIGHTS, of which KIND is {_or(kinds)}, or files:FOLDER"
+        )
     encoder = tools.encoders.make_encoder(kind, weights or None)
     return Source(encoder, f"{encoder.name}-{hash_of(encoder)[:8]}.hop{hop_seconds:g}")
 
@@ -172,28 +201,44 @@ def describe(
 
     Args:
         library: Keeps both.
-        records: The listed videos.
+        records: The listed videos; where all features are published, they need not be there themselves.
         encoders: Emptied, since each takes memory that the next can use.
         hop_seconds: Distance of two snippets.
         tools: Of other rooms.
         asked: Device and progress.
     """
-    is_there = [os.path.isfile(record.path) for record in records]
-    there = [record for record, found in zip(records, is_there, strict=True) if found]
-    problems = [
-        (record.path, "there is no such file") for record, found in zip(records, is_there, strict=True) if not found
-    ]
-    if there:  # under the first file there is nothing, so that videos that are not listed stay as they are known
-        paths = [record.path for record in there]
-        scan(library, Path(paths[0]), paths, tools.check.check, progress=asked.shown)
-    first = 0
+    there, problems, first = list(records), [], 0
+    looked_at = any(source.files is None for source in encoders)
+    if looked_at:
+        there, problems = seen(library, records, tools, asked)
     while encoders:
-        there, wrong, width, signal = vectors(library, there, encoders.pop(0), hop_seconds, tools, asked)
+        source = encoders.pop(0)
+        if source.files is None:
+            there, wrong, width, signal = vectors(library, there, source, hop_seconds, tools, asked)
+        else:
+            there, wrong, width, signal = copies(library, there, source, asked)
         problems += [problem for problem in wrong if problem not in problems]
         first = first or width
         if signal:
             return Described([], problems, first, signal)
-    return Described(there, problems + damage(library, there, problems), first)
+    return Described(there, problems + (damage(library, there, problems) if looked_at else []), first)
+
+
+def seen(library: Library, records: Sequence[Record], tools: Tools, asked: Asked) -> tuple[list[Record], Problems]:
+    """Scan the listed videos; those that are there, and those that are not."""
+    there = [record for record in records if os.path.isfile(record.path)]
+    problems = [(record.path, "there is no such file") for record in records if record not in there]
+    if there:  # under the first file there is nothing, so that videos that are not listed stay as they are known
+        paths = [record.path for record in there]
+        scan(library, Path(paths[0]), paths, tools.check.check, progress=asked.shown)
+    return there, problems
+
+
+def copies(library: Library, records: Sequence[Record], source: Source, asked: Asked) -> Described:
+    """Copy published features into the library, as files of the kind that it keeps."""
+    with Signals(lambda: None, raises=False) as signals:
+        made, problems, width = published.copy(source.files, records, library.path, signals, asked.shown)
+    return Described(made, problems, width, signals.signum)
 
 
 def damage(library: Library, records: Sequence[Record], told: Problems) -> Problems:
@@ -211,7 +256,7 @@ def vectors(
     library: Library, records: list[Record], source: Source, hop_seconds: float, tools: Tools, asked: Asked
 ) -> Described:
     """Make the features of videos by one encoder, and add their files to the records."""
-    encoder, model_id = source
+    encoder, model_id, _ = source
 
     def read(record: Record) -> Any:
         known = {**encoder.snippet.model_dump(), "index": library.catalogue.frame_index(record.path)}

@@ -68,13 +68,13 @@ def localize(
         out: Folder of the timelines.
         data: Folder that the paths of `tags` start from; by default that of the list.
         run: Beginning of the id of a run: with `tags` to go on with, else the one to use.
-        encoder: Of clips: `run:ID`, or `KIND:WEIGHTS` of a frozen one; by default `run`'s, else the newest finished run.
+        encoder: Of clips: `run:ID`, `KIND:WEIGHTS` of a frozen one, or `files:FOLDER` of published features; by default `run`'s,
+            else the newest finished run.
         clip: Image-text encoder, as the configuration's; None for the recipe's.
         changes: Of the recipe's fields, `name=value`.
-        truth: Annotations with times of the same videos, for the pages; by default those times that `tags` holds.
+        truth: Annotations with times, for the pages; by default those times that `tags` holds.
         pages: Whether each video gets a page.
-        settings: Fields of `TrainSettings`.
-        progress: Whether standard error shows how it goes on.
+        settings, progress: Fields of `TrainSettings`; whether standard error shows how it goes on.
 
     Raises:
         ValueError: Tags or names do not fit, or nothing can be learned from or read.
@@ -85,8 +85,8 @@ def localize(
     if (tags is None) == (not videos) or (tags is None and not run):
         raise ValueError("give --tags to learn from, or videos and --run to use what was learned")
     annotations = [] if tags is None else tools.annotations.read_annotations(Path(tags))
-    known = tools.annotations.read_annotations(Path(truth)) if truth else annotations
-    asked = Asked(Path(out), settings or {}, {one.id: one for one in known if one.segments}, pages, progress)
+    known = tools.annotations.read_annotations(Path(truth)) if truth else []
+    asked = Asked(Path(out), settings or {}, {one.id: one for one in (*annotations, *known)}, pages, progress)
     make_accelerator(TrainSettings(**asked.settings))  # refuses a device that is not there
     if tags is None:
         with Library(find_library(library, os.path.abspath(videos[0]))) as lib:
@@ -209,7 +209,7 @@ def learn(
     plan.cls(
         with_data(plan.config, plan.config.dim, tagged)
     )  # refuses now what it would after the videos are described
-    encoders = sources(library, plan.config, tools)
+    encoders = sources(library, plan.config, tools, asked.known.values())
     make_folder(asked.out)
     found, problems, width, signal = describe(library, records, encoders, plan.config.hop_seconds, tools, asked)
     if signal:
@@ -265,7 +265,7 @@ def apply(library: Library, run: Run, videos: Sequence[Path], tools: Tools, aske
     """
     method = tools.load(run.folder)
     config, records = method.config, named(videos)
-    encoders = sources(library, config, tools)
+    encoders = sources(library, config, tools, asked.known.values())
     make_folder(asked.out)
     found, problems, _, signal = describe(library, records, encoders, config.hop_seconds, tools, asked)
     if signal:

@@ -14,11 +14,12 @@ from vitascope.engine.noise import NoisyTag, noisy_tags, silent_classes
 from vitascope.engine.signals import Signals
 from vitascope.methods.base import Method
 from vitascope.store.library import Library
+from vitascope.store.schema import LibraryError
 from vitascope.store.timeline_index import write_timeline_index
 from vitascope.store.timeline_page import write_timeline_page
 from vitascope.store.timeline_projects import Media
 from vitascope.store.timelines import ONE_VIDEO, write_timelines
-from vitascope.structures import NOTHING, Localized, LocalizeSummary, Record, VideoError
+from vitascope.structures import NOTHING, Annotation, Localized, LocalizeSummary, Record, VideoError
 
 FORMATS = {
     "activitynet": "timelines.json",
@@ -94,13 +95,21 @@ def find(library: Library, method: Method, record: Record, asked: Asked) -> Loca
         VideoError: Its features cannot be read.
     """
     localized = method.localize(record)
-    duration = library.catalogue.entry(record.path).metadata.get("duration_seconds")
-    known = asked.truth.get(record.id) or asked.truth.get(Path(record.id).stem)
+    known = asked.known.get(record.id) or asked.known.get(Path(record.id).stem) or Annotation(record.id)
+    duration = about(library, record.path).get("duration_seconds", known.duration_seconds)
     return replace(
         localized,
         duration_seconds=max(float(duration or 0), localized.duration_seconds),
-        truth=known.segments if known else None,
+        truth=known.segments,
     )
+
+
+def about(library: Library, path: str) -> dict[str, Any]:
+    """What a scan found out about a video; nothing where its features came without it."""
+    try:
+        return library.catalogue.entry(path).metadata
+    except LibraryError:
+        return {}
 
 
 def write_page(path: Path, localized: Localized, tools: Tools) -> Path:
@@ -119,8 +128,7 @@ def write_all(out: Path, found: dict[str, Localized], library: Library) -> list[
     timelines = {name: one.segments for name, one in found.items()}
     media = {}
     for name, one in found.items():
-        about = library.catalogue.entry(one.path).metadata
-        media[name] = Media(one.path, one.duration_seconds, about.get("average_fps"))
+        media[name] = Media(one.path, one.duration_seconds, about(library, one.path).get("average_fps"))
     files = []
     for kind, name in FORMATS.items():
         written = write_timelines(out / name, timelines, kind, media=media)
@@ -164,8 +172,8 @@ def advice_on_learning(
     if lost:
         advice.append(f"{', '.join(map(repr, lost))}: tagged in no video that can be used, so it is not looked for")
     if untagged:
-        what = "video without a tag was" if untagged == 1 else "videos without a tag were"
-        advice.append(f"{untagged} {what} not learned from, and localized by what was learned from the others")
+        what = "video without a tag" if untagged == 1 else "videos without a tag"
+        advice.append(f"{untagged} {what} to learn from: localized by what was learned from the others")
     tags = {label for record in tagged for label in record.labels}
     if len(tags) == 1:
         advice.append(
