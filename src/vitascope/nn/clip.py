@@ -255,45 +255,79 @@ class Clip(nn.Module):
         Raises:
             ValueError: A prompt is longer than `max_tokens`, there are no texts, or vectors are of a wrong shape.
         """
-        if not len(tokens):
-            raise ValueError("tokens hold no text; give at least one")
-        prompts = [
-            self._prompt(ids.to(self.positional_embedding.device), prefix, postfix, positional, num_postfix)
-            for ids in tokens
-        ]
-        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=prompts[0].device)
-        x = nn.utils.rnn.pad_sequence(prompts, batch_first=True)  # [K, N, W]; causal: no end sees the padding after it
+        x, lengths = prompts_of(
+            tokens,
+            self.token_embedding,
+            (self.start_token, self.end_token),
+            self.max_tokens,
+            prefix,
+            postfix,
+            positional,
+            num_postfix,
+        )  # [K, N, W]; causal: no end sees the padding after it
         x = self.transformer(x + self.positional_embedding[: x.shape[1]])
-        x = x[torch.arange(len(x), device=x.device), ends]  # [K, W]
+        x = x[torch.arange(len(x), device=x.device), lengths - 1]  # [K, W]
         return self.ln_final(x) @ self.text_projection  # [K, D]
 
-    def _prompt(
-        self, ids: Tensor, prefix: Tensor | None, postfix: Tensor | None, positional: bool, num_postfix: int | None
-    ) -> Tensor:
-        """Vectors of one prompt `[N, W]`, from its start to its end."""
-        for name, vectors in (("prefix", prefix), ("postfix", postfix)):
-            if vectors is not None and (vectors.ndim != 2 or vectors.shape[1] != self.token_width):
-                raise ValueError(f"{name} of shape {list(vectors.shape)} must be [vectors, {self.token_width}]")
-        before = 0 if prefix is None else len(prefix)
-        after = 0 if postfix is None else len(postfix)
-        if positional and postfix is not None:
-            if len(postfix) != self.max_tokens:
-                raise ValueError(f"postfix has {len(postfix)} vectors, must be {self.max_tokens}, one for each place")
-            after = before if num_postfix is None else num_postfix
+
+def prompts_of(
+    tokens: Sequence[Tensor],
+    table: nn.Embedding,
+    around: tuple[int, int],
+    max_tokens: int,
+    prefix: Tensor | None = None,
+    postfix: Tensor | None = None,
+    positional: bool = False,
+    num_postfix: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Vectors of prompts, each laid out as `start, prefix, its tokens, postfix, end`.
+
+    Args:
+        tokens, prefix, postfix, positional, num_postfix: See `Clip.encode_text`.
+        table: Vectors of width W of all tokens.
+        around: Tokens of the start and of the end.
+        max_tokens: Of a prompt, with both of them.
+
+    Returns:
+        Prompts `[K, N, W]`, zeros behind the shorter ones, and their lengths, int64 `[K]`.
+
+    Raises:
+        ValueError: A prompt is longer than `max_tokens`, there are no texts, or vectors are of a wrong shape.
+
+    Example:
+        >>> prompts, lengths = prompts_of([torch.tensor([3, 4]), torch.tensor([5])], nn.Embedding(9, 6), (7, 8), 10)
+        >>> prompts.shape, lengths
+        (torch.Size([2, 4, 6]), tensor([4, 3]))
+    """
+    if not len(tokens):
+        raise ValueError("tokens hold no text; give at least one")
+    width = table.embedding_dim
+    for name, vectors in (("prefix", prefix), ("postfix", postfix)):
+        if vectors is not None and (vectors.ndim != 2 or vectors.shape[1] != width):
+            raise ValueError(f"{name} of shape {list(vectors.shape)} must be [vectors, {width}]")
+    before = 0 if prefix is None else len(prefix)
+    after = 0 if postfix is None else len(postfix)
+    if positional and postfix is not None:
+        if len(postfix) != max_tokens:
+            raise ValueError(f"postfix has {len(postfix)} vectors, must be {max_tokens}, one for each place")
+        after = before if num_postfix is None else num_postfix
+    prompts = []
+    for ids in tokens:
         total = 2 + before + len(ids) + after
-        if total > self.max_tokens:
+        if total > max_tokens:
             raise ValueError(
                 f"prompt of {total} tokens ({len(ids)} of its text, {before} vectors before, {after} after, start and "
-                f"end) must be <= {self.max_tokens}; shorten the name, or learn fewer vectors"
+                f"end) must be <= {max_tokens}; shorten the name, or learn fewer vectors"
             )
-        start, name, end = self.token_embedding(
-            torch.cat([ids.new_tensor([self.start_token]), ids, ids.new_tensor([self.end_token])])
-        ).split([1, len(ids), 1])
+        with_ends = [ids.new_tensor([around[0]]), ids, ids.new_tensor([around[1]])]
+        start, name, end = table(torch.cat(with_ends).to(table.weight.device)).split([1, len(ids), 1])
         parts = [start, *([] if prefix is None else [prefix]), name]
         if postfix is not None:
             at = 1 + before + len(ids) if positional else 0
             parts.append(postfix[at : at + after])
-        return torch.cat([*parts, end])
+        prompts.append(torch.cat([*parts, end]))
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=table.weight.device)
+    return nn.utils.rnn.pad_sequence(prompts, batch_first=True), lengths
 
 
 def middle_square(frames: Tensor, size: int) -> Tensor:

@@ -1,4 +1,7 @@
-"""CLIP from local files: the tiny one that comes with the package, transformers' layout, open_clip's and OpenAI's."""
+"""CLIP from local files: the tiny one that comes with the package, transformers' layout, open_clip's and OpenAI's.
+
+A folder of `nn.standin` is read in its place, too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from torch import Tensor
 from vitascope.nn.bpe import Words, find_tokenizer
 from vitascope.nn.clip import Clip
 from vitascope.nn.loading import compare, load_weights
+from vitascope.nn.standin import StandIn, is_standin, load_standin
 from vitascope.nn.torchscript import is_torchscript, torchscript_tensors
 
 TINY = Path(__file__).parent / "weights" / "tiny_clip.safetensors"
@@ -21,20 +25,21 @@ WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
 NO_WEIGHTS = ("logit_bias", "input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids")
 
 
-def load_clip(source: str | os.PathLike[str] = "tiny") -> Clip:
-    """CLIP, frozen and ready to encode.
+def load_clip(source: str | os.PathLike[str] = "tiny") -> Clip | StandIn:
+    """CLIP, or what stands in for it, frozen and ready to encode.
 
     Args:
         source: `tiny` for the one that comes with the package, which knows the synthetic worlds and nothing else; or a
             local folder or file: transformers' layout (`config.json`, `model.safetensors`), open_clip's
             (`open_clip_config.json` and weights), or OpenAI's file or its state dict. The vocabulary is looked for
             beside the weights: `vocab.json` and `merges.txt`, or `bpe_simple_vocab_16e6.txt.gz`, or `tokenizer.json`.
+            A folder with the `config.json` of a BERT is one of `nn.standin.load_standin`.
 
     Returns:
         The network in float32, with no parameter that learns.
 
     Raises:
-        FileNotFoundError: There is no such file or folder, or the folder holds no weights.
+        FileNotFoundError: There is no such file or folder, or the folder lacks weights.
         ValueError: The files are not of a CLIP with a vision transformer, or do not fit together.
     """
     if str(source) == "tiny":
@@ -42,6 +47,8 @@ def load_clip(source: str | os.PathLike[str] = "tiny") -> Clip:
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"CLIP ({path}) does not exist; give 'tiny', or a local folder or file of a CLIP")
+    if is_standin(path):
+        return load_standin(path)
     folder, weights = (path, _weights_of(path)) if path.is_dir() else (path.parent, path)
     state = torchscript_tensors(weights) if is_torchscript(weights) else load_weights(weights)
     state = _plain_names(state)

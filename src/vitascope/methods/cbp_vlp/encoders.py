@@ -27,6 +27,7 @@ from vitascope.methods.base import Snippet
 from vitascope.nn.clip import ImageText
 from vitascope.nn.i3d import I3D, load_i3d
 from vitascope.nn.lite0 import WholeLite0, whole_state
+from vitascope.nn.standin import StandIn
 from vitascope.video.flow import DenseFlow, FlowMethod, grey
 from vitascope.video.transforms import centre_crop, resize
 
@@ -141,7 +142,7 @@ class ClipEncoder(Encoder):
         self.network = network.requires_grad_(False) if isinstance(network, nn.Module) else network
         size = network.image_size
         self.snippet = Snippet(num_frames=2, stride_frames=WINDOW_FRAMES // 2, fps=FPS, size=size)
-        self.dim, self.name = network.dim, "clip"
+        self.dim, self.name = network.dim, "stand-in" if isinstance(network, StandIn) else "clip"
 
     def features(self, clips: Tensor) -> Tensor:
         return self.network.encode_image(clips[:, clips.shape[1] // 2]).float()
