@@ -42,7 +42,7 @@ def run(*words):
 
 def test_predictions_are_judged_and_told_as_json(asked):
     words = ["--protocol", "co2_grid_212", "--split", "test", "--ambiguous", "x.txt", "--blocked", "b.txt"]
-    words += ["--unknown", "drop", "--missing", "skip", "--out", "o", "--json"]
+    words += ["--classes", "c.txt", "--unknown", "drop", "--missing", "skip", "--out", "o", "--json"]
     done = run("--ground-truth", "g", "--predictions", "p", *words)
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
@@ -51,7 +51,7 @@ def test_predictions_are_judged_and_told_as_json(asked):
     ((arguments, options),) = asked
     assert arguments == (Path("g"), Path("p"), "co2_grid_212")
     how = {"split": "test", "ambiguous": Path("x.txt"), "blocked": Path("b.txt"), "unknown": "drop", "missing": "skip"}
-    assert options == how | {"out": Path("o")}
+    assert options == how | {"classes": Path("c.txt"), "out": Path("o")}
 
 
 def test_people_get_a_table_what_was_left_out_and_the_protocol(asked):

@@ -74,6 +74,19 @@ def test_labels_without_times_are_tags(tmp_path):
     assert found[1].labels == () and found[1].segments.times_seconds.shape == (0, 2)
 
 
+def test_one_label_without_a_time_takes_none_from_the_others(tmp_path):
+    rows = [{"label": "run", "segment": [0, 10]}, {"label": "jump"}, {"label": "run"}]
+    json_file = write(tmp_path / "a.json", {"database": {"a": {"annotations": rows}}})
+    csv_file = write(tmp_path / "a.csv", "video,labels,start,end\na,run,0,10\na,jump,,\na,run,,\n")
+    for file in (json_file, csv_file):
+        assert [plain(known) for known in read_annotations(file)] == [("a", ("run", "jump"), [[0, 10]], ("run",), "")]
+
+
+def test_no_split_is_not_a_split_of_that_name(tmp_path):
+    database = {"a": {"subset": None, "annotations": []}}
+    assert read_annotations(write(tmp_path / "a.json", {"database": database}))[0].split == ""
+
+
 def test_splits_and_lists_choose_videos(tmp_path):
     file, ids = write(tmp_path / "gt.json", {"database": DATABASE}), write(tmp_path / "ids.txt", "b\n\nc\n")
     assert [known.id for known in read_annotations(file, split="test")] == ["b"]
@@ -154,6 +167,14 @@ def test_another_list_of_ambiguous_stretches_can_be_given(tmp_path):
         read_annotations(file, ambiguous=write(tmp_path / "list.txt", "b 1\n"))
 
 
+def test_lists_name_a_video_of_tags_with_and_without_the_prefix_of_activitynet(tmp_path):
+    file = write(tmp_path / "a.csv", "video,labels,start,end\nv_abcdefghijk,run,0,10\nb,run,0,10\n")
+    for name in ("v_abcdefghijk", "abcdefghijk"):
+        ids, stretches = write(tmp_path / "ids.txt", name), write(tmp_path / "list.txt", f"{name} 1 2\n")
+        (found,) = read_annotations(file, only=ids, ambiguous=stretches)
+        assert found.id == "v_abcdefghijk" and found.ambiguous_seconds.tolist() == [[1.0, 2.0]]
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -205,9 +226,21 @@ def test_tags_are_read_from_csv_and_jsonl_alike(tmp_path):
         assert (found[0].duration_seconds, found[0].fps) == (40.0, 30.0)
 
 
+def test_where_times_are_given_a_video_tagged_nothing_is_known_to_have_none(tmp_path):
+    rows = "video,labels,start,end\na,run,0,10\nb,nothing,,\nc,,,\nd,run,,\n"
+    _, shows_none, *others = read_tags(write(tmp_path / "a.csv", rows))
+    assert plain(shows_none) == ("b", ("nothing",), [], (), "")
+    assert all(known.segments is None for known in others)
+    tags = read_tags(write(tmp_path / "a.csv", "video,labels\na,run\nb,nothing\n"))
+    assert [known.segments for known in tags] == [None, None]
+
+
 @pytest.mark.parametrize(
     "rows, message",
     [
+        ("video,labels\na,nothing|run\n", r"line 2: labels \(nothing|run\) of 'a': nothing stands alone"),
+        ("video,labels\na,run\na,nothing\n", r"line 3: labels \(run|nothing\) of 'a': nothing stands alone"),
+        ("video,labels,start,end\na,nothing,3,4\n", "line 2: .* nothing stands alone and without times"),
         ("video,label\na,b\n", "line 1: unknown column 'label'"),
         ("video,labels,duration\na,b,x\n", "line 2: duration .'x'. must be seconds >= 0"),
         ("video,labels,duration\na,b,3\na,c,4\n", "line 3: duration .4.0. is 3.0 in an earlier row of 'a'"),

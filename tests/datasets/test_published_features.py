@@ -79,8 +79,11 @@ def test_one_array_of_all_videos_is_read_once_and_by_the_order_of_names(tmp_path
     (tmp_path / "X-I3D-JOINTFeatures.npy").unlink()
     assert found["a"]().values.shape == (4, 8)
     np.save(tmp_path / "X-I3D-JOINTFeatures.npy", rows[:1])
-    with pytest.raises(ValueError, match="has 1 rows, but videoname.npy has more"):
+    with pytest.raises(ValueError, match="has 1 rows, but videoname.npy 2; give the names of this file"):
         find_features(tmp_path)["a"]()
+    np.save(tmp_path / "X-I3D-JOINTFeatures.npy", rows[[0, 1, 1]])
+    with pytest.raises(ValueError, match="has 3 rows, but videoname.npy 2; give the names of this file"):
+        pickle.loads(pickle.dumps(find_features(tmp_path)["a"]))()
 
 
 def test_a_hostile_array_of_all_videos_is_refused(tmp_path):
@@ -125,6 +128,12 @@ def test_a_duration_that_does_not_fit_is_told_with_the_rate_that_would(tmp_path,
         return
     with pytest.warns(UserWarning, match=f"but the video lasts {seconds} s; that would be {1600 / seconds:.2f} fps"):
         load()
+
+
+def test_a_duration_of_0_is_one_that_is_not_known(tmp_path):
+    values = save(tmp_path / "train/a.npy", 100, 8)
+    found = find_features(tmp_path, known=[Annotation("a", duration_seconds=0.0)])["a"]()
+    np.testing.assert_array_equal(found.values, values)
 
 
 @pytest.mark.parametrize(

@@ -153,3 +153,17 @@ def test_another_kind_of_file_is_refused(tmp_path):
     (tmp_path / "a.npy").write_text("video,labels\n")
     with pytest.raises(ValueError, match="is not a .npy file"):
         load_npy(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3,",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000,), }",
+    ],
+)
+def test_a_hostile_header_is_refused(tmp_path, header):
+    content = np.lib.format.magic(1, 0) + struct.pack("<H", len(header)) + header.encode() + bytes(12)
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.npy (is not a .npy file|has \d+ bytes, must have 4000000000\d+)"):
+        load_npy(tmp_path / "a.npy")

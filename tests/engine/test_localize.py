@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from localize_toy import FPS, TINY, WHEN, Colours, learn, tools, write_data, write_list, write_video
 
+from vitascope.datasets import annotations
 from vitascope.engine.describe import listed
 from vitascope.engine.localize import localize, named
 from vitascope.engine.run import OtherRun
 from vitascope.engine.start import add_run
-from vitascope.engine.timelines import advice_on_coverage, advice_on_learning, advice_on_tags
+from vitascope.engine.timelines import advice_on_coverage, advice_on_learning, advice_on_tags, known_of
 from vitascope.methods.classifier.method import Classifier
 from vitascope.store.atomic import WriteError
 from vitascope.store.library import Library
@@ -351,3 +352,23 @@ def test_advice_tells_of_collapse_of_drift_and_of_doubted_learning(tmp_path):
     (told,) = advice_on_learning(tmp_path, tagged, tagged)
     assert "stage B1" in told
     assert advice_on_tags({"a": ("x",), "b": ("x",)}, [], ["x"])[0].startswith("'x': no confident moment")
+
+
+def test_annotations_without_folder_and_suffix_are_of_the_one_video_of_that_name():
+    def told(ids, names):
+        known = {name: Annotation(name, duration_seconds=float(i + 1)) for i, name in enumerate(names)}
+        found = known_of([Record(f"/{name}", name) for name in ids], known, annotations.video_id)
+        return [found[name].duration_seconds for name in ids]
+
+    assert told(["v_abcdefghijk.mp4", "b.mp4"], ["abcdefghijk", "b"]) == [1, 2]
+    assert told(["abcdefghijk.mp4"], ["v_abcdefghijk"]) == [1]
+    assert told(["a/1.mp4", "b/1.mp4", "c/2.mp4"], ["1", "2"]) == [None, None, 2]
+    assert told(["a/1.mp4", "b/1.mp4"], ["a/1.mp4", "1"]) == [1, None]
+
+
+def test_a_video_whose_page_cannot_be_written_is_told_and_found_all_the_same(learned, tmp_path):
+    home, summary = learned
+    (tmp_path / "pages" / "c.mp4.html").mkdir(parents=True)
+    found = localize(None, [home / "rec" / "c.mp4"], tools(), run=summary.run, out=tmp_path, library=summary.library)
+    assert [detail.startswith("it has no page: ") for _, detail in found.problems] == [True]
+    assert read_timelines(tmp_path / "timelines.json").keys() == {"c.mp4"}

@@ -1,13 +1,16 @@
 """Localization: what is judged under which protocol, what is left out and said, and the rows that the field printed."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 
+from vitascope.datasets.annotations import read_annotations, read_predictions
 from vitascope.evaluation.localization import evaluate
 from vitascope.evaluation.localization_protocols import PROTOCOLS
 from vitascope.evaluation.localization_run import evaluate_localization
+from vitascope.methods.cbp_vlp.nms import soft_nms
 from vitascope.structures import Annotation, Segments, Table
 
 PLAIN = PROTOCOLS["plain"]
@@ -119,8 +122,84 @@ def test_predictions_on_ambiguous_stretches_are_dropped_whatever_their_class():
     result = evaluate(truth, found, "co2_grid_212")
     assert result.dropped == {"predictions that overlap an ambiguous stretch": 2} and result.num_predictions == 3
     assert evaluate(truth, found, "basnet_seconds_210").num_predictions == 5
-    bare = [annotation("a", ("run", 0, 10))]
+    bare = [annotation("a", ("run", 0, 10), split="test")]
     assert "no list of them was given" in " ".join(evaluate(bare, FOUND, "co2_grid_212").notes)
+    other = annotation("c", ("run", 0, 10), split="train", ambiguous_seconds=np.array([[4.0, 5.0]]))
+    told = " ".join(evaluate([*bare, other], FOUND, "co2_grid_212").notes)
+    assert "the list of them names none of the judged videos" in told
+
+
+def test_a_list_of_ambiguous_stretches_of_other_videos_is_told(tmp_path):
+    one = {"subset": "test", "annotations": [{"segment": [0, 10], "label": "run"}]}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": one}}))
+    (tmp_path / "found.json").write_text(json.dumps({"a": [{"label": "run", "score": 1, "segment": [0, 10]}]}))
+    (tmp_path / "list.txt").write_text("b 1 2\n")
+    files = tmp_path / "gt.json", tmp_path / "found.json", "co2_grid_212"
+    told = " ".join(evaluate_localization(*files, ambiguous=tmp_path / "list.txt").notes)
+    assert "names none of the judged videos" in told and "no list" not in told
+    (tmp_path / "list.txt").write_text("a 20 30\n")
+    assert "ambiguous" not in " ".join(evaluate_localization(*files, ambiguous=tmp_path / "list.txt").notes)
+
+
+def test_ids_are_compared_without_the_prefix_of_activitynet_on_either_side():
+    name, found = "abcdefghijk", FOUND["a"]
+    for ours in (name, f"v_{name}"):
+        for theirs in (name, f"v_{name}"):
+            assert evaluate([annotation(ours, ("run", 0, 10))], {theirs: found}, "plain").map[0.5] == 1.0
+    truth = [RUN, annotation(f"v_{name}", ("run", 0, 10))]
+    assert evaluate(truth, FOUND, "plain", blocked=[f"v_{name}"]).num_videos == 1
+    assert evaluate(truth, FOUND, "plain", blocked=[name]).num_videos == 1
+    with pytest.raises(ValueError, match=f"predictions have '{name}' with and without a leading v_"):
+        evaluate(truth, {name: found, f"v_{name}": found}, "plain")
+
+
+def test_labels_without_a_time_are_told():
+    truth = [
+        Annotation("a", ("run", "jump"), segments(("run", 0, 10))),
+        Annotation("b", ("nothing",), segments()),
+        annotation("c", ("jump", 0, 1)),
+    ]
+    told = " ".join(evaluate(truth, FOUND, "plain").notes)
+    assert "1 of the judged videos have labels without a time, such as 'jump' of 'a'" in told
+    assert "without a time" not in " ".join(evaluate([RUN, *truth[1:]], FOUND, "plain").notes)
+
+
+def test_a_video_tagged_nothing_counts_in_either_layout(tmp_path):
+    (tmp_path / "gt.csv").write_text("video,labels,start,end\na,run,0,10\nb,nothing,,\n")
+    one = {"annotations": [{"label": "run", "segment": [0, 10]}]}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": one, "b": {"annotations": []}}}))
+    row = {"label": "run", "score": 0.5, "segment": [0, 10]}
+    (tmp_path / "found.json").write_text(json.dumps({"a": [row], "b": [row | {"score": 0.9}]}))
+    for name in ("gt.csv", "gt.json"):
+        result = evaluate_localization(tmp_path / name, tmp_path / "found.json")
+        assert (result.num_videos, result.map[0.5]) == (2, 0.5)
+
+
+def test_classes_by_number_are_judged_by_a_list_of_their_names(tmp_path):
+    rows = [{"label": name, "segment": [0, 10]} for name in ("run", "jump")]
+    (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": {"annotations": rows}}}))
+    found = [{"label_id": number, "score": 0.5, "segment": [0, 10 * number]} for number in (1, 2)]
+    (tmp_path / "found.json").write_text(json.dumps({"results": {"a": found}}))
+    columns = {
+        "video-id": ["a", "a"],
+        "t-start": [0.0, 0.0],
+        "t-end": [10.0, 20.0],
+        "label": [1, 2],
+        "score": [0.5] * 2,
+    }
+    (tmp_path / "found.pkl").write_bytes(pickle.dumps(columns))
+    for name in ("found.json", "found.pkl"):
+        files = tmp_path / "gt.json", tmp_path / name
+        (tmp_path / "names.txt").write_text("swim\nrun\njump\n\n")
+        result = evaluate_localization(*files, classes=tmp_path / "names.txt", out=tmp_path / "out")
+        assert {row.label: row.precisions[-1] for row in result.by_class} == {"run": 1.0, "jump": 0.0}
+        with pytest.raises(ValueError, match="give the names of the classes"):
+            evaluate_localization(*files)
+    assert "names.txt" in (tmp_path / "out" / "report.html").read_text()
+    for content, line in (("swim\n\nrun\njump\n", 2), ("", 1)):
+        (tmp_path / "names.txt").write_text(content)
+        with pytest.raises(ValueError, match=rf"names.txt, line {line}: empty; it must be the name of a class"):
+            evaluate_localization(*files, classes=tmp_path / "names.txt")
 
 
 def test_videos_without_predictions_count_unless_they_are_skipped():
@@ -130,6 +209,8 @@ def test_videos_without_predictions_count_unless_they_are_skipped():
     assert result.notes == ("Videos without predictions, in which nothing counts as found: 2.",)
     result = evaluate(truth, FOUND, "plain", missing="skip")
     assert result.map[0.5] == 1.0 and result.num_videos == 1 and result.dropped == {"videos without predictions": 2}
+    listed = FOUND | {"b": segments(), "c": segments()}  # as our own files have them
+    assert evaluate(truth, listed, "plain", missing="skip") == result
 
 
 def test_no_predictions_at_all_find_nothing():
@@ -285,14 +366,11 @@ SECONDS_212 = PROTOCOLS["basnet_seconds_210"]._replace(name="seconds_212", left_
 @pytest.fixture(scope="module")
 def published(shared_data):
     """Truth of 210 videos, truth of 212, and the detections."""
-    annotations = pytest.importorskip("vitascope.datasets.annotations")
     folder = shared_data / "tal-annotations"
     if not folder.is_dir():
         pytest.skip("the annotations and detections of THUMOS14 are absent: tal-annotations of the development data")
-    truths = [
-        annotations.read_annotations(folder / name) for name in ("thumos14_gt_basnet.json", "wtalc-thumos14reduced")
-    ]
-    return *truths, annotations.read_predictions(folder / "pmil_detections_test.json")
+    truths = [read_annotations(folder / name) for name in ("thumos14_gt_basnet.json", "wtalc-thumos14reduced")]
+    return *truths, read_predictions(folder / "pmil_detections_test.json")
 
 
 def row(result):
@@ -331,7 +409,6 @@ def test_published_detections_under_known_tags_give_the_printed_row(published):
     ],
 )
 def test_published_detections_after_suppression_give_the_printed_row(published, name, how):
-    nms = pytest.importorskip("vitascope.methods.cbp_vlp.nms")
     truth, _, found = published
     suppressed = {}
     for video, item in found.items():
@@ -340,7 +417,7 @@ def test_published_detections_after_suppression_give_the_printed_row(published, 
         times, classes, values = [np.zeros((0, 2))], [], [np.zeros(0)]
         for label in dict.fromkeys(item.labels):
             places = np.flatnonzero(labels == label)
-            kept, decayed = nms.soft_nms(item.times_seconds[places], scores[places], **how)
+            kept, decayed = soft_nms(item.times_seconds[places], scores[places], **how)
             times.append(item.times_seconds[places[kept]])
             classes += [label] * len(kept)
             values.append(decayed)

@@ -12,7 +12,7 @@ from vitascope.datasets.worlds.untrimmed import UntrimmedWorld
 from vitascope.nn.bpe import Words, byte_pairs, find_tokenizer
 from vitascope.nn.clip import Clip, middle_square
 from vitascope.nn.clip_files import TINY, load_clip, load_tiny
-from vitascope.nn.torchscript import torchscript_tensors
+from vitascope.nn.torchscript import is_torchscript, torchscript_tensors
 
 WORDS = 48  # of the vocabulary, besides start and end
 SIZES = {
@@ -257,6 +257,34 @@ def test_a_program_with_foreign_objects_is_refused(tmp_path):
         load_clip(tmp_path / "evil.pt")
 
 
+def test_a_program_that_reaches_beyond_its_numbers_or_nests_without_end_is_refused(tmp_path):
+    import zipfile
+
+    node = b"c__torch__\nModule\n)\x81"
+    storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x02tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00K\x64\x85K\x01\x85I00\nNtR"
+    contents = {
+        "beyond.pt": b"\x80\x02" + node + b"}U\x06weight" + tensor + b"sb.",
+        "deep.pt": b"\x80\x02" + (node + b"}U\x01a") * 3000 + node + b"sb" * 3000 + b".",
+    }
+    for name, content in contents.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x/data.pkl", content)
+            archive.writestr("x/data/0", bytes(8))
+        with pytest.raises(ValueError, match=rf"{name}\) are no TorchScript archive of plain tensors"):
+            torchscript_tensors(tmp_path / name)
+
+
+def test_a_damaged_zip_is_no_program(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/code/x.py", "")
+    content = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "a.pt").write_bytes(content.replace(b"PK\x01\x02", b"PK\x00\x00"))
+    assert zipfile.is_zipfile(tmp_path / "a.pt") and not is_torchscript(tmp_path / "a.pt")
+
+
 def test_open_clip_files_are_read(state, tmp_path):
     from safetensors.torch import save_file
 
@@ -369,6 +397,25 @@ def test_openais_file_of_merges_is_found_beside_the_weights(tmp_path):
         file.write('"bpe_simple_vocab_16e6.txt#version: 0.2\ni n</w>\nt h\n')
     assert find_tokenizer(tmp_path)("IN th") == [512, ord("t") - 33, 256 + ord("h") - 33]  # no merge of `th</w>`
     assert find_tokenizer(tmp_path / "absent") is None
+
+
+def test_damaged_vocabularies_are_refused_by_name(tmp_path):
+    import gzip
+
+    whole = gzip.compress(b"#version: 0.2\ni n</w>\n" * 99)
+    for name, content in (
+        ("bpe_simple_vocab_16e6.txt.gz", whole[:-9]),
+        ("bpe_simple_vocab_16e6.txt.gz", b"<html>"),
+        ("tokenizer.json", b'{"version": "1.0", "mod'),
+        ("vocab.json", b'{"i": 0}'),
+        ("vocab.json", b'{"i": '),
+    ):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        (folder / name).write_bytes(content)
+        (folder / "merges.txt").write_text("#version: 0.2\ni n</w>\n")
+        with pytest.raises(ValueError, match=f"{folder / name}.* cannot be read as CLIP's vocabulary"):
+            find_tokenizer(folder)
 
 
 def test_words_beyond_a_small_vocabulary_are_named():

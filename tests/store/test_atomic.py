@@ -49,6 +49,28 @@ def test_a_missing_folder_is_named(tmp_path):
         write_bytes(tmp_path / "no" / "a", b"")
 
 
+def test_the_longest_name_is_written_and_its_stray_name_goes(tmp_path):
+    path = tmp_path / ("ü" * 125 + ".json")  # 255 bytes
+    write_bytes(path, b"whole")
+    assert path.read_bytes() == b"whole" and os.listdir(tmp_path) == [path.name]
+    stray = of_process(temp_name(path), dead_pid())
+    stray.write_bytes(b"half")
+    assert remove_stray(tmp_path) == [stray] and os.listdir(tmp_path) == [path.name]
+
+
+def test_too_long_a_name_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(WriteError, match="the name is too long; choose a shorter one"):
+        write_bytes(tmp_path / ("a" * 256), b"")
+    assert os.listdir(tmp_path) == []
+    final = tmp_path / ("a" * 222)  # what is set aside keeps its name
+    final.mkdir()
+    temp = temp_name(final)
+    temp.mkdir()
+    with pytest.raises(WriteError, match="the name is too long; choose a shorter one"):
+        replace_dir(temp, final)
+    assert os.listdir(tmp_path) == [final.name]
+
+
 def test_replace_dir_replaces_and_leaves_nothing_else(tmp_path):
     for content in ("one", "two"):
         temp = temp_name(tmp_path / "final")

@@ -73,6 +73,29 @@ def test_bars_stand_where_their_times_are_and_fade_with_the_score():
     assert 'title="orbit, 0:45.0 to 1:30.0, score 0.800"' in page
 
 
+def test_bars_beyond_the_video_end_with_it_and_say_so():
+    truth = Segments(np.array([[700.0, 714.0], [170.0, 190.0], [0.0, 176.0]]), ("orbit",) * 3)
+    none = Segments(np.zeros((0, 2)), (), np.zeros(0))
+    page = render_timeline(Localized("v.mp4", 176.0, none, np.zeros((0, 2)), CLASSES, {}, truth=truth), "v.mp4")
+    bars = re.findall(r'<u style="left:([\d.]+)%;width:([\d.]+)%[^"]*" data-at="[\d.]+" title="([^"]*)"', page)
+    assert bars == [
+        ("100.000", "0.000", "orbit, 11:40.0 to 11:54.0, beyond the video of 2:56.0"),
+        ("96.591", "3.409", "orbit, 2:50.0 to 3:10.0, beyond the video of 2:56.0"),
+        ("0.000", "100.000", "orbit, 0:00.0 to 2:56.0"),
+    ]
+
+
+@pytest.mark.parametrize("step", [1.0, 0.0005])  # one band a snippet, and many snippets a band
+def test_no_band_goes_on_where_nothing_was_seen(step):
+    starts = np.concatenate([np.arange(0, 2, step), np.arange(60, 62, step)])
+    times, ones = starts[:, None] + [0.0, step], np.ones((len(starts), 1))
+    none = Segments(np.zeros((0, 2)), (), np.zeros(0))
+    seen = Localized("v.mp4", 100.0, none, times, ("run",), {"CBP": ones}, ones.astype(np.int8))
+    assert re.findall(r'class="sure1" d="([^"]*)"', render_timeline(seen, "v.mp4")) == [
+        "M0 0H200V1000H0ZM6000 0H6200V1000H6000Z"
+    ]
+
+
 def test_proposals_that_overlap_lie_below_one_another():
     found = Segments(np.array([[0.0, 9.0], [1.0, 5.0], [6.0, 8.0]]), ("orbit",) * 3, np.array([0.9, 0.8, 0.7]))
     page = render_timeline(Localized("v.mp4", 10.0, found, np.zeros((0, 2)), CLASSES, {}), "v.mp4")
@@ -105,7 +128,10 @@ def test_the_review_list_is_sorted_by_disagreement():
         if inside:  # a short proposal takes the snippet it lies in
             means = [np.mean([float(curve[i, k]) for i in inside]) for curve in localized.curves.values()]
             assert [each.first, each.second] == pytest.approx(means)
-    assert render_timeline(localized, "a.mp4").index("To review") > 0
+    page = render_timeline(localized, "a.mp4")
+    rows = re.findall(r'<tr data-at="([\d.]+)"><td>(\w+)</td>', page[page.index("<h2>To review</h2>") :])
+    segments = localized.segments
+    assert rows == [(f"{segments.times_seconds[e.place][0]:.3f}", segments.labels[e.place]) for e in found]
 
 
 def test_one_branch_alone_leaves_nothing_to_review():

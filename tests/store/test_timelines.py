@@ -15,6 +15,10 @@ NAMES = {"activitynet": "t.json", "csv": "t.csv", "vtt": "subtitles", "eaf": "el
 LABELS = ["jump", "Clean & Jerk", "<b>", "naïve 跳", "score 0.5", 'a, "b"', "jump (2)", "x --> y", "&amp;"]
 
 
+HEAD = "video,start_seconds,end_seconds,label,score\n"
+BORIS = '{"behaviors_conf": {}, "observations": {"o": {"events": [[START, "", "s", "", ""], [1, "", "s", "", ""]]}}}'
+
+
 def made(seed=0, count=200):
     """Segments that overlap, touch, are equal and lie 3 hours into the video."""
     rng = np.random.default_rng(seed)
@@ -112,6 +116,32 @@ def test_subtitles_of_others_are_read(tmp_path):
     assert found.labels == ("Tom & Jerry",) and found.times_seconds.tolist() == [[1.5, 3723.0]] and found.scores is None
 
 
+@pytest.mark.parametrize("score", ["", "unknown", "nan"])
+@pytest.mark.parametrize("format", ["vtt", "eaf", "boris"])
+def test_a_score_that_a_person_made_no_number_is_none(tmp_path, format, score):
+    (file,) = write_timelines(
+        tmp_path / f"v.{format}", {"v": Segments(np.array([[1.0, 2.0]]), ("a",), np.array([0.5]))}
+    )
+    text = file.read_text()
+    assert text.count("0.5") == 1
+    file.write_text(text.replace("0.5", score))
+    found = read_timelines(file)["v"]
+    assert found.labels == ("a",) and found.scores is None
+
+
+@pytest.mark.parametrize("note", ["made in 2020", "2020", "[" * 100_000])
+def test_a_note_of_others_is_a_comment(tmp_path, note):
+    (tmp_path / "v.vtt").write_text(f"WEBVTT\n\nNOTE video {note}\n\n00:01.000 --> 00:02.000\na\n")
+    assert read_timelines(tmp_path / "v.vtt")["v"].labels == ("a",)
+
+
+def test_a_video_in_two_files_of_a_folder_is_refused(tmp_path):
+    write_timelines(tmp_path, {"v": Segments(np.array([[1.0, 2.0]]), ("a",))}, "vtt")
+    (tmp_path / "copy.vtt").write_text((tmp_path / "v.vtt").read_text().replace("\na\n", "\nb\n"))
+    with pytest.raises(ValueError, match=r"v.vtt holds 'v', as another file of .* does; keep one"):
+        read_timelines(tmp_path, "vtt")
+
+
 def test_no_two_annotations_of_an_elan_tier_overlap(tmp_path):
     write_timelines(tmp_path / "a.eaf", made())
     root = ElementTree.parse(tmp_path / "a.eaf").getroot()
@@ -144,6 +174,14 @@ def test_elan_and_boris_are_told_where_the_video_lies(tmp_path):
     assert observation["file"]["1"] == [str(video)]
     assert observation["media_info"]["length"] == {str(video): 180.5}
     assert observation["media_info"]["fps"] == {str(video): 25.0}
+
+
+def test_a_path_that_xml_cannot_hold_leaves_a_readable_elan_file(tmp_path):
+    media = {"v": Media(str(tmp_path / "a\x01\x1b\ufffe b.mp4"))}
+    write_timelines(tmp_path / "v.eaf", {"v": made(count=2)}, media=media)
+    assert len(read_timelines(tmp_path / "v.eaf")["v"].labels) == 2
+    told = ElementTree.parse(tmp_path / "v.eaf").getroot().find("HEADER/MEDIA_DESCRIPTOR").attrib
+    assert told["RELATIVE_MEDIA_URL"] == "./a\ufffd\ufffd\ufffd b.mp4"
 
 
 def test_starts_and_stops_of_a_boris_behaviour_alternate(tmp_path):
@@ -179,6 +217,13 @@ def test_point_events_of_boris_have_no_length(tmp_path):
         ("a.json", "{}", "is no activitynet timeline: it has no 'results'"),
         ("a.json", "[", "is no activitynet timeline"),
         ("a.csv", "video,label\nv,a\n", "it has no column start_seconds, end_seconds"),
+        ("a.csv", f"{HEAD}v,nan,1,a,\n", "a.csv is no csv timeline: segments of v must have finite times >= 0"),
+        ("a.csv", f"{HEAD}v,5,1,a,\n", "a.csv is .* none ending before it starts"),
+        ("a.csv", f"{HEAD}v,0,1,a,nan\n", "a.csv is .* must have finite scores"),
+        ("a.json", '{"results": {"v": [{"label": "a", "segment": [-1, 1]}]}}', "a.json is .* finite times >= 0"),
+        ("a.vtt", "WEBVTT\n\n00:02.000 --> 00:01.000\na\n", "a.vtt is .* none ending before it starts"),
+        ("a.boris", BORIS.replace("START", "-1"), "a.boris is .* finite times >= 0"),
+        ("a.json", "[" * 100_000, "is no activitynet timeline"),
         ("a.vtt", "hello", "it does not begin with WEBVTT"),
         ("a.vtt", "WEBVTT\n\n1 --> 2\na\n", "'1' is no time of a cue"),
         ("a.eaf", "<html/>", "its outermost element is html"),

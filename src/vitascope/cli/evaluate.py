@@ -119,6 +119,7 @@ def command(
     centre: retrieval.CentreOption = retrieval.Centre.none,
     leave_out: retrieval.LeaveOutOption = retrieval.LeaveOut.file,
     protocol: localization.ProtocolOption = "plain",
+    classes: localization.ClassesOption = None,
     ambiguous: localization.AmbiguousOption = None,
     blocked: localization.BlockedOption = None,
     unknown: localization.UnknownOption = None,
@@ -134,7 +135,14 @@ def command(
         result = retrieval.result(run, data, gallery, library, **how, out=out)
         emit(json, result, lambda: retrieval.lines(result, out))
     elif task == "localization":
-        how = {"split": split, "ambiguous": ambiguous, "blocked": blocked, "unknown": unknown, "missing": missing}
+        how = {
+            "split": split,
+            "classes": classes,
+            "ambiguous": ambiguous,
+            "blocked": blocked,
+            "unknown": unknown,
+            "missing": missing,
+        }
         result = localization.result(ground_truth, predictions, data, protocol, **how, out=out)
         emit(json, result.to_json() if json else result, lambda: localization.lines(result, out))
     else:

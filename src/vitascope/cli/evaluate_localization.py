@@ -10,7 +10,7 @@ import typer
 
 from vitascope.cli.output import printable
 
-OPTIONS = ("ground_truth", "predictions", "protocol", "split", "ambiguous", "blocked", "unknown", "missing")
+OPTIONS = ("ground_truth", "predictions", "protocol", "split", "classes", "ambiguous", "blocked", "unknown", "missing")
 MOST_CLASSES = 40
 
 
@@ -35,6 +35,14 @@ ProtocolOption = Annotated[
         metavar="NAME",
         help="localization: plain (tIoU 0.1 to 0.7, seconds as given), basnet_seconds_210, co2_grid_212, actionformer_212, "
         "anet12 or anet13.",
+    ),
+]
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="localization: names of the classes for predictions that have numbers, one a line, the first that of 0.",
     ),
 ]
 AmbiguousOption = Annotated[

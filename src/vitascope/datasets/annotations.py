@@ -86,7 +86,7 @@ def read_annotations(
         found, notes = _from_file(path, info), []
     notes = [Path(ambiguous)] if ambiguous is not None else notes
     stretches = _ambiguous(notes)
-    found = [replace(known, ambiguous_seconds=stretches.get(known.id)) for known in found]
+    found = [replace(known, ambiguous_seconds=stretches.get(video_id(known.id))) for known in found]
     return _chosen(found, path, split, only)
 
 
@@ -168,14 +168,14 @@ def _of_video(name: str, video: dict[str, Any], facts: dict[str, dict[str, str]]
         raise ValueError(f"{where}: annotations must be a list of objects with 'label' and 'segment'")
     timed: Rows = [(_text(row["label"]), *_times(row["segment"], where)) for row in rows if "segment" in row]
     tags = tuple(dict.fromkeys(_text(row["label"]) for row in rows))
-    is_tagged_only = len(timed) < len(rows) or "annotations" not in video
+    is_tagged_only = "annotations" not in video or (bool(rows) and not timed)
     duration = video.get("duration", video.get("duration_second"))
     fps = video.get("fps", fact.get("fps"))
     return Annotation(
         name,
         tags,
         None if is_tagged_only else _segments(timed),
-        _text(video.get("subset", fact.get("subset", ""))),
+        _text(video.get("subset") or fact.get("subset") or ""),
         None if duration is None else _number(duration, "duration", where),
         None if fps is None else _number(fps, "fps", where),
     )
@@ -285,7 +285,7 @@ def _chosen(
         found = [known for known in found if known.split == split]
     if only is not None:
         ids = {video_id(line.strip()) for line in read_text(Path(only)).splitlines() if line.strip()}
-        found = [known for known in found if known.id in ids]
+        found = [known for known in found if video_id(known.id) in ids]
     if not found:
         raise ValueError(
             f"{path} has no video of split ({split}) and list ({only}); its splits are {', '.join(splits)}"
@@ -344,7 +344,11 @@ def _class(label: Any, classes: tuple[str, ...] | None, where: str) -> str:
     if isinstance(label, (str, bytes)):
         return _text(label)
     if classes is None or not isinstance(label, (int, np.integer)) or not 0 <= label < len(classes):
-        allowed = "give the names of the classes" if classes is None else f"it must be 0 to {len(classes) - 1}"
+        allowed = (
+            "give the names of the classes (a file of them, one a line)"
+            if classes is None
+            else f"it must be 0 to {len(classes) - 1}"
+        )
         raise ValueError(f"{where}: label ({label!r}) is no name; {allowed}")
     return classes[label]
 

@@ -108,7 +108,7 @@ class FeatureFile:
         return array
 
     def _compare(self, count: int) -> None:
-        if self.duration_seconds is None:
+        if not self.duration_seconds:  # lists write 0 where they do not know it
             return
         rows, frames = self.rows, (count - 1) * self.rows.stride + self.rows.window
         if abs(frames / rows.fps - self.duration_seconds) > MOST_ROWS_APART * rows.stride / rows.fps:
@@ -122,23 +122,24 @@ class FeatureFile:
 
 @dataclass
 class _Shared:
-    """A file of all videos, read when the first is asked for."""
+    """A file of all videos, `num_names` in the list beside it; read when the first is asked for."""
 
     path: Path
+    num_names: int
 
     @cached_property
     def array(self) -> np.ndarray:
         return load_npy(self.path)
 
     def of_row(self, row: int) -> np.ndarray:
-        if row >= len(self.array):
+        if len(self.array) != self.num_names:
             raise ValueError(
-                f"{self.path} has {len(self.array)} rows, but videoname.npy has more; give the names of this file"
+                f"{self.path} has {len(self.array)} rows, but videoname.npy {self.num_names}; give the names of this file"
             )
         return self.array[row]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "num_names": self.num_names}
 
 
 def find_features(
@@ -267,8 +268,9 @@ def _joint_rows(folder: Path, names: Path | None) -> Iterable[tuple[str, tuple[_
     listed = [file for file in candidates if file.is_file()]
     if len(listed) != 1:
         raise ValueError(f"{folder} has {len(listed)} files videoname.npy, needs 1: give names, its path")
-    shared = _Shared(files[0])
-    for row, name in enumerate(load_npy(listed[0])):
+    listing = load_npy(listed[0])
+    shared = _Shared(files[0], len(listing))
+    for row, name in enumerate(listing):
         yield video_id(name), (shared,), row
 
 

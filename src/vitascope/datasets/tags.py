@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vitascope.datasets.manifest import COLUMNS, check_texts, number_of, read_rows
-from vitascope.structures import Annotation, Segments
+from vitascope.structures import NOTHING, Annotation, Segments
 
 TAG_COLUMNS = (*COLUMNS, "duration", "fps")
 
@@ -20,7 +20,8 @@ def read_tags(path: str | os.PathLike[str]) -> list[Annotation]:
     Labels are separated as in a manifest: by `|` or `;` in CSV, a list in JSONL. A video without labels is one that
     nobody has tagged yet: it is not learned from, and localized all the same; one with the label `nothing` shows none
     of the actions. A row with `start` and `end`, in seconds,
-    tells when its labels happen. Rows of one video belong together; it has segments as soon as one of them has times.
+    tells when its labels happen. Rows of one video belong together; it has segments as soon as one of them has times,
+    and none, but known to be none, if it is `nothing` in a list that has times anywhere.
 
     Args:
         path: A file that ends in `.csv` or `.jsonl`; `video` is the id of the annotation, as it stands.
@@ -45,6 +46,11 @@ def read_tags(path: str | os.PathLike[str]) -> list[Annotation]:
         known = rows.setdefault(row["video"], {"labels": [], "times": [], "names": []})
         known["labels"] += row.get("labels", [])
         _add_segments(known, row, where)
+        if NOTHING in known["labels"] and (known["times"] or set(known["labels"]) != {NOTHING}):
+            raise ValueError(
+                f"{where}: labels ({'|'.join(known['labels'])}) of {row['video']!r}: {NOTHING} stands alone and without "
+                "times; take it away, or what else is said of this video"
+            )
         for key, value in (
             ("split", row.get("split", "").strip() or None),
             ("duration", number_of(row.get("duration"), "duration", where)),
@@ -54,7 +60,8 @@ def read_tags(path: str | os.PathLike[str]) -> list[Annotation]:
                 raise ValueError(f"{where}: {key} ({value}) is {known[key]} in an earlier row of {row['video']!r}")
     if not rows:
         raise ValueError(f"{path} lists no video; write a line for each below the header")
-    return [_annotation(name, known) for name, known in rows.items()]
+    has_times = any(known["times"] for known in rows.values())
+    return [_annotation(name, known, has_times) for name, known in rows.items()]
 
 
 def _add_segments(known: dict[str, Any], row: dict[str, Any], where: str) -> None:
@@ -67,7 +74,9 @@ def _add_segments(known: dict[str, Any], row: dict[str, Any], where: str) -> Non
     known["names"] += row["labels"]
 
 
-def _annotation(name: str, known: dict[str, Any]) -> Annotation:
-    segments = Segments(np.array(known["times"], np.float64), tuple(known["names"])) if known["times"] else None
+def _annotation(name: str, known: dict[str, Any], has_times: bool) -> Annotation:
     labels = tuple(dict.fromkeys(known["labels"]))
+    is_told = bool(known["times"]) or (has_times and labels == (NOTHING,))
+    times = np.array(known["times"], np.float64).reshape(-1, 2)
+    segments = Segments(times, tuple(known["names"])) if is_told else None
     return Annotation(name, labels, segments, known.get("split", ""), known.get("duration"), known.get("fps"))

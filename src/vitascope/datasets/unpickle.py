@@ -43,9 +43,12 @@ def load_npy(path: str | os.PathLike[str]) -> np.ndarray:
     with open(path, "rb") as file:
         try:
             shape, is_fortran, dtype = _header(file)
-        except (ValueError, SyntaxError) as error:
+        except Exception as error:  # a damaged header may raise anything
             raise ValueError(f"{path} is not a .npy file ({error}); give one as numpy.save writes it") from None
         if not dtype.hasobject:
+            size, wanted = os.fstat(file.fileno()).st_size, file.tell() + math.prod(shape) * dtype.itemsize
+            if size < wanted:
+                raise ValueError(f"{path} has {size} bytes, must have {wanted}; copy it again from its source")
             file.seek(0)
             return _numbers(file, path)
         array = _unpickled(file, path)
@@ -81,7 +84,7 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 def _numbers(file: BinaryIO, path: str | os.PathLike[str]) -> np.ndarray:
     try:
         return np.load(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except Exception as error:
         raise ValueError(f"{path} cannot be read ({error}); copy it again from its source") from None
 
 

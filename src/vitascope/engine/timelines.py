@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from vitascope.engine.log import Status, read_metrics
 from vitascope.engine.noise import NoisyTag, noisy_tags, silent_classes
 from vitascope.engine.signals import Signals
 from vitascope.methods.base import Method
+from vitascope.store.atomic import WriteError
 from vitascope.store.library import Library
 from vitascope.store.schema import LibraryError
 from vitascope.store.timeline_index import write_timeline_index
@@ -73,14 +74,17 @@ def find_all(
 ) -> tuple[dict[str, Localized], dict[str, Path], int | None]:
     """What is found in each video, their pages, both by id, and the signal that ended it; `problems` grow."""
     found, pages, shown = {}, {}, asked.shown
+    known = known_of(records, asked.known, tools.annotations.video_id)
     with Signals(lambda: None, raises=False) as signals:
         for done, record in enumerate(records, 1):
             try:
-                found[record.id] = find(library, method, record, asked)
+                found[record.id] = find(library, method, record, known[record.id])
+                if asked.pages:
+                    pages[record.id] = write_page(asked.out / "pages" / f"{record.id}.html", found[record.id], tools)
             except VideoError as error:
                 problems.append((record.path, f"{error.reason}: {error.detail}"))
-            if asked.pages and record.id in found:
-                pages[record.id] = write_page(asked.out / "pages" / f"{record.id}.html", found[record.id], tools)
+            except WriteError as error:
+                problems.append((record.path, f"it has no page: {error}"))
             if signals.signum is not None:
                 break
             if shown:
@@ -88,14 +92,25 @@ def find_all(
     return found, pages, signals.signum
 
 
-def find(library: Library, method: Method, record: Record, asked: Asked) -> Localized:
+def known_of(
+    records: Sequence[Record], known: dict[str, Annotation], video_id: Callable[[str], str]
+) -> dict[str, Annotation]:
+    """What annotations say of each record, by its id; they may leave out folder and suffix, where that leaves one video."""
+    names = Counter(video_id(Path(record.id).stem) for record in records)
+    by_id = {video_id(name): one for name, one in known.items() if names[video_id(name)] == 1}
+    return {
+        record.id: known.get(record.id) or by_id.get(video_id(Path(record.id).stem)) or Annotation(record.id)
+        for record in records
+    }
+
+
+def find(library: Library, method: Method, record: Record, known: Annotation) -> Localized:
     """The actions of one video, with its whole length and its truth, if that is known.
 
     Raises:
         VideoError: Its features cannot be read.
     """
     localized = method.localize(record)
-    known = asked.known.get(record.id) or asked.known.get(Path(record.id).stem) or Annotation(record.id)
     duration = about(library, record.path).get("duration_seconds", known.duration_seconds)
     return replace(
         localized,

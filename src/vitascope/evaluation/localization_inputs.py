@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from vitascope.datasets.annotations import video_id
 from vitascope.evaluation.localization_protocols import Missing, Protocol, Unknown
 from vitascope.metrics.localization import Detections, Truth
-from vitascope.structures import Annotation, Segments
+from vitascope.structures import NOTHING, Annotation, Segments
 
 SAME_SECONDS = 1e-3
 SPLITS = ({"test", "testing"}, {"validation", "val"}, {"train", "training"})  # one split by several names
-NOTHING = Segments(np.zeros((0, 2)), (), np.zeros(0))
+NONE = Segments(np.zeros((0, 2)), (), np.zeros(0))
 
 
 class Judged(NamedTuple):
@@ -55,16 +57,20 @@ def gather(
         ValueError: As `localization.evaluate`.
     """
     dropped: Counter[str] = Counter()
-    out = frozenset(blocked)
+    truth = [replace(item, id=video_id(item.id)) for item in truth]  # lists of one data set differ in the `v_`
+    predictions, out = _by_id(predictions), frozenset(map(video_id, blocked))
     videos = _videos(truth, split, protocol, out, dropped)
     kept, strangers = _predictions({item.id for item in truth} | out, videos, predictions, protocol, unknown, dropped)
-    absent = [name for name in videos if not len(kept.get(name, NOTHING).labels)]
+    absent = [name for name in videos if not len(kept.get(name, NONE).labels)]
     if missing == "skip":
         dropped["videos without predictions"] = len(absent)
-        videos = {name: item for name, item in videos.items() if name not in set(absent)}
+        for name in absent:
+            del videos[name]
+            kept.pop(name, None)
         if not videos:
             raise ValueError(f"none of the {len(absent)} videos to judge has predictions; give some, or count them")
-    notes = _notes(videos, strangers, protocol)
+    has_list = any(item.ambiguous_seconds is not None for item in truth)
+    notes = _notes(videos, strangers, protocol, has_list)
     if absent and missing == "count":
         notes.append(f"Videos without predictions, in which nothing counts as found: {len(absent)}.")
     numbers = {name: number for number, name in enumerate([*videos, *strangers])}
@@ -86,6 +92,13 @@ def gather(
     detections = Detections(*rows, np.concatenate([np.zeros(0), *scores]))
     counts = {what: count for what, count in dropped.items() if count}
     return Judged(classes, tuple(videos.values()), Truth(*truth_rows), detections, has_scores, counts, tuple(notes))
+
+
+def _by_id(predictions: dict[str, Segments]) -> dict[str, Segments]:
+    repeated = [name for name, count in Counter(map(video_id, predictions)).items() if count > 1]
+    if repeated:
+        raise ValueError(f"predictions have {_some(repeated)} with and without a leading v_; give each video once")
+    return {video_id(name): segments for name, segments in predictions.items()}
 
 
 def _videos(
@@ -215,12 +228,23 @@ def _have_scores(found: dict[str, Segments]) -> bool:
     return bool(scored)
 
 
-def _notes(videos: dict[str, Annotation], strangers: list[str], protocol: Protocol) -> list[str]:
+def _notes(videos: dict[str, Annotation], strangers: list[str], protocol: Protocol, has_list: bool) -> list[str]:
     notes = []
     if protocol.num_videos is not None and len(videos) != protocol.num_videos:
         notes.append(f"The protocol is of {protocol.num_videos} videos, but {len(videos)} were judged.")
-    if protocol.ambiguous and all(item.ambiguous_seconds is None for item in videos.values()):
-        notes.append("The protocol drops predictions on ambiguous stretches, but no list of them was given.")
+    if protocol.ambiguous and not any(
+        item.ambiguous_seconds is not None and len(item.ambiguous_seconds) for item in videos.values()
+    ):
+        fault = "the list of them names none of the judged videos" if has_list else "no list of them was given"
+        notes.append(f"The protocol drops predictions on ambiguous stretches, but {fault}.")
+    timeless = {name: set(item.labels) - {*item.segments.labels, NOTHING} for name, item in videos.items()}
+    timeless = {name: labels for name, labels in timeless.items() if labels}
+    if timeless:
+        name, labels = next(iter(timeless.items()))
+        notes.append(
+            f"{len(timeless)} of the judged videos have labels without a time, such as {min(labels)!r} of {name!r}: "
+            "wherever such a label is predicted there, it counts as wrong."
+        )
     if strangers:
         notes.append(
             f"All predictions for {_some(strangers)}, which the truth does not have, or the protocol leaves out, are "

@@ -11,6 +11,7 @@ from pathlib import Path
 Tokenizer = Callable[[str], list[int]]
 
 SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+FILES = (("vocab.json", "merges.txt"), ("bpe_simple_vocab_16e6.txt.gz",), ("tokenizer.json",))  # the first is taken
 OPENAI_SIZE = 49408  # tokens of CLIP, with start and end
 
 
@@ -55,20 +56,35 @@ def find_tokenizer(folder: Path) -> Tokenizer | None:
     Raises:
         ValueError: The files are damaged.
     """
+    for names in FILES:
+        paths = [folder / name for name in names]
+        if not all(path.is_file() for path in paths):
+            continue
+        try:
+            return _read(*paths)
+        except ImportError:
+            raise
+        except Exception as error:  # that is what tokenizers raises
+            told = " and ".join(map(str, paths))
+            raise ValueError(
+                f"{told} cannot be read as CLIP's vocabulary ({error}); copy from the source again"
+            ) from None
+    return None
+
+
+def _read(path: Path, merges_path: Path | None = None) -> Tokenizer:
+    """The tokenizer of one row of `FILES`."""
     from tokenizers import Tokenizer as Fast
 
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-        return byte_pairs(vocabulary, _merges(lines))
-    if (folder / "bpe_simple_vocab_16e6.txt.gz").is_file():
-        with gzip.open(folder / "bpe_simple_vocab_16e6.txt.gz", "rt", encoding="utf-8") as file:
+    if merges_path is not None:
+        lines = merges_path.read_text(encoding="utf-8").splitlines()
+        return byte_pairs(json.loads(path.read_text(encoding="utf-8")), _merges(lines))
+    if path.suffix == ".gz":
+        with gzip.open(path, "rt", encoding="utf-8") as file:
             merges = _merges(file.read().splitlines())[: OPENAI_SIZE - 2 - 2 * 256]
         return byte_pairs(_vocabulary(merges), merges)
-    if (folder / "tokenizer.json").is_file():
-        fast = Fast.from_file(str(folder / "tokenizer.json"))
-        return lambda text: fast.encode(text, add_special_tokens=False).ids
-    return None
+    fast = Fast.from_file(str(path))
+    return lambda text: fast.encode(text, add_special_tokens=False).ids
 
 
 def byte_pairs(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:

@@ -37,32 +37,29 @@ def is_torchscript(path: str | Path) -> bool:
     """Whether a file is a TorchScript archive, and no mere state dict."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.partition("/")[2].startswith("code/") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.partition("/")[2].startswith("code/") for name in archive.namelist())
+    except zipfile.BadZipFile:  # its end is that of a zip, and no more
+        return False
 
 
 def torchscript_tensors(path: str | Path) -> dict[str, Tensor]:
     """Every tensor of an archive by its dotted name.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The archive is damaged, or holds objects of a kind that no plain network has.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             (data,) = (name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl"))
             with archive.open(data) as file:
-                root = _Reader(file, archive, data.removesuffix("data.pkl")).load()
-    except (
-        zipfile.BadZipFile,
-        pickle.UnpicklingError,
-        ValueError,
-        KeyError,
-        EOFError,
-        TypeError,
-        AttributeError,
-    ) as error:
+                return dict(_leaves(_Reader(file, archive, data.removesuffix("data.pkl")).load(), ""))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged pickle may raise anything
         raise ValueError(f"weights ({path}) are no TorchScript archive of plain tensors ({error})") from None
-    return dict(_leaves(root, ""))
 
 
 class _Node:

@@ -23,6 +23,7 @@ from typing import Any
 _HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 _LAUNCH = secrets.token_hex(4)  # tells this process from a dead one that had the same process id
 _TEMP = re.compile(r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<launch>[0-9a-f]{8})-\w+\.(?P<kind>tmp|old)")
+_MOST_BYTES = 255  # of a name
 _FOREIGN_SECONDS = 24 * 3600  # a temporary name of another machine is stray after a day
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space and run it again",
@@ -30,6 +31,7 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "permission denied; choose a folder that you may write to",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     errno.ENOENT: "the folder does not exist; make it first",
 }
 
@@ -44,7 +46,11 @@ class WriteError(OSError):
 def temp_name(path: str | os.PathLike, kind: str = "tmp") -> Path:
     """Return a fresh hidden name beside `path`, on the same file system, that tells which process made it."""
     path, (pid, _) = Path(path), _owner()
-    return path.with_name(f".{path.name}.{_HOST}-{pid}-{_LAUNCH}-{secrets.token_hex(4)}.{kind}")
+    end = f".{_HOST}-{pid}-{_LAUNCH}-{secrets.token_hex(4)}.{kind}"
+    name = os.fsencode(path.name)
+    # what is set aside keeps its name, by which it is put back
+    is_long = kind == "tmp" and len(name) + len(end) + 1 > _MOST_BYTES
+    return path.with_name(f".{hashlib.blake2b(name, digest_size=8).hexdigest() if is_long else path.name}{end}")
 
 
 @contextmanager
@@ -124,7 +130,7 @@ def replace_dir(temp_dir: str | os.PathLike, final_dir: str | os.PathLike) -> No
         os.rename(temp_dir, final_dir)
         sync(final_dir.parent)
     except OSError as error:
-        if aside.exists() and not final_dir.exists():
+        if os.path.exists(aside) and not os.path.exists(final_dir):
             os.rename(aside, final_dir)
         _remove(temp_dir)
         raise _explained(error, final_dir) from error
@@ -187,7 +193,7 @@ def _is_stray(path: Path, match: re.Match) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+    if os.path.isdir(path) and not os.path.islink(path):  # unlike a Path's, these raise nothing for too long a name
         shutil.rmtree(path, ignore_errors=True)
         return
     with suppress(OSError):  # on a read-only file system there is nothing that could be removed

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import mimetypes
 import os
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from vitascope.store.timeline_text import SCORE, Row, milliseconds, rows_of, segments_of
+from vitascope.store.timeline_text import SCORE, Row, milliseconds, rows_of, score_of, segments_of
 from vitascope.structures import Segments
 
 SCHEMA = "http://www.w3.org/2001/XMLSchema-instance"
@@ -23,6 +24,7 @@ CONSTRAINTS = {  # of tiers that depend on others; ELAN expects all four to be n
     "Included_In": "Annotations within the parent annotation, gaps allowed",
 }
 KEYS = "abcdefghijklmnopqrstuvwxyz0123456789"  # a behaviour's key in BORIS
+NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # characters that XML 1.0 has no way to write
 BORIS_FORMAT = "7.0"  # what versions 7 to 9 read and write
 
 Event = tuple[int, int, str, "float | None"]  # start and end in milliseconds, label, score
@@ -155,11 +157,11 @@ def from_eaf(data: bytes, name: str) -> dict[str, Segments]:
     told = next((p.text for p in root.iter("PROPERTY") if p.get("NAME") == VIDEO_PROPERTY and p.text), None)
     name = name if told is None else str(json.loads(told))
     slots = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
-    scores: dict[str | None, float] = {}
+    scores: dict[str | None, float | None] = {}
     for tier in root.iter("TIER"):
         if tier.get("LINGUISTIC_TYPE_REF") == "score":
             found = tier.iter("REF_ANNOTATION")
-            scores |= {each.get("ANNOTATION_REF"): float(each.findtext("ANNOTATION_VALUE", "")) for each in found}
+            scores |= {each.get("ANNOTATION_REF"): score_of(each.findtext("ANNOTATION_VALUE")) for each in found}
     rows: list[Row] = []
     for tier in root.iter("TIER"):
         for each in tier.iter("ALIGNABLE_ANNOTATION") if tier.get("PARENT_REF") is None else ():
@@ -254,7 +256,7 @@ def _boris_rows(video: str, events: list[list[Any]], kinds: dict[str, str]) -> l
     rows: list[Row] = []
     for seconds, subject, code, modifier, comment, *_ in sorted(events, key=lambda event: float(event[0])):
         told = SCORE.fullmatch(comment)
-        score, key = float(told[1]) if told else None, (subject, code, str(modifier))
+        score, key = score_of(told[1]) if told else None, (subject, code, str(modifier))
         if kinds.get(code, "").lower().startswith("point"):
             rows.append((float(seconds), float(seconds), code, score))
         elif key in begun:
@@ -273,5 +275,5 @@ def _now() -> str:
 
 
 def _text(path: str) -> str:
-    """A path as text that XML may hold; bytes of a name that are no text become question marks."""
-    return os.fsencode(path).decode(errors="replace")
+    """A path as text that XML may hold; bytes and characters of a name that it may not become question marks."""
+    return NOT_XML.sub("\ufffd", os.fsencode(path).decode(errors="replace"))

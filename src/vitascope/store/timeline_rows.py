@@ -141,10 +141,15 @@ def _drawing(inside: str, is_dense: bool = False) -> str:
     return f'<svg{kind} viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">{inside}</svg>'
 
 
+def _torn(times: np.ndarray) -> np.ndarray:
+    """Bool `[S]`: before which snippets nothing was seen for longer than a snippet."""
+    return np.concatenate([[True], times[1:, 0] - times[:-1, 1] > np.median(times[:, 1] - times[:, 0])])
+
+
 def _curves(localized: Localized, k: int) -> str:
     """The curves of a class; each ends where nothing was seen for longer than a snippet."""
     times, duration = np.asarray(localized.times_seconds, np.float64), localized.duration_seconds
-    is_torn = np.concatenate([[True], times[1:, 0] - times[:-1, 1] > np.median(times[:, 1] - times[:, 0])])
+    is_torn = _torn(times)
     lines = []
     for i, curve in enumerate(localized.curves.values()):
         values = np.nan_to_num(np.asarray(curve, np.float64)[:, k])
@@ -162,13 +167,16 @@ def _curves(localized: Localized, k: int) -> str:
 
 
 def _bands(times: np.ndarray, state: np.ndarray, duration: float) -> str:
+    """The stretches of which a class is sure, either way; like curves, none goes on where nothing was seen."""
     times, state = np.asarray(times, np.float64), np.asarray(state)
     ends = np.minimum(times[:, 1], np.append(times[1:, 0], np.inf))
-    cuts = np.unique(np.linspace(0, len(state), min(len(state), MOST_POINTS) + 1).astype(np.int64))
+    is_torn = _torn(times)
+    cuts = np.linspace(0, len(state), min(len(state), MOST_POINTS) + 1).astype(np.int64)
+    cuts = np.union1d(cuts, np.flatnonzero(is_torn))
     parts = [state[a:b] for a, b in zip(cuts, cuts[1:])]
     shown = np.array([max((1, 0, -1), key=lambda value: (part == value).sum()) for part in parts])
     paths = {1: [], 0: []}
-    starts = np.flatnonzero(np.diff(shown, prepend=-9))
+    starts = np.flatnonzero((np.diff(shown, prepend=-9) != 0) | is_torn[cuts[:-1]])
     for a, b in zip(starts, np.append(starts[1:], len(shown))):
         first, stop = cuts[a], cuts[b]
         left, right = (round(t / duration * WIDTH) for t in (times[first, 0], ends[stop - 1]))
@@ -185,9 +193,11 @@ def _bars(kind: str, segments: Segments, places: Sequence[int], duration: float)
     for i in places:
         start, end = (float(t) for t in segments.times_seconds[i])
         score = "" if segments.scores is None else f", score {segments.scores[i]:.3f}"
-        title = escaped(f"{segments.labels[i]}, {clock(start, 1)} to {clock(end, 1)}{score}")
+        left, right = (min(max(100 * t / duration, 0.0), 100.0) for t in (start, end))
+        beyond = "" if start >= 0 and end <= duration else f", beyond the video of {clock(duration, 1)}"
+        title = escaped(f"{segments.labels[i]}, {clock(start, 1)} to {clock(end, 1)}{score}{beyond}")
         look = "" if opacity is None else f";opacity:{opacity[i]:.2f}"
-        where = f"left:{100 * start / duration:.3f}%;width:{100 * (end - start) / duration:.3f}%;top:{11 * lanes[i]}px"
+        where = f"left:{left:.3f}%;width:{right - left:.3f}%;top:{11 * lanes[i]}px"
         bars.append(f'<u style="{where}{look}" data-at="{start:.3f}" title="{title}"></u>')
     height = 11 * (max(lanes.values(), default=0) + 1) - 1
     return _row("", kind, f'<div style="height:{height}px">{"".join(bars)}</div>', kind)

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import math
 import re
 
 import numpy as np
@@ -49,6 +50,20 @@ def milliseconds(start: float, end: float) -> tuple[int, int]:
     """
     first = round(start * 1000)
     return first, max(round(end * 1000), first + 1)
+
+
+def score_of(text: str | None) -> float | None:
+    """Return the score that a person may have edited in a program; None where there is none, or no number.
+
+    Example:
+        >>> score_of("0.5"), score_of(""), score_of("high")
+        (0.5, None, None)
+    """
+    try:
+        score = float(text or "nan")
+    except ValueError:
+        return None
+    return score if math.isfinite(score) else None
 
 
 def to_activitynet(timelines: dict[str, Segments]) -> bytes:
@@ -120,7 +135,8 @@ def from_vtt(data: bytes, name: str) -> dict[str, Segments]:
     rows: list[Row] = []
     for block in re.split(r"\n\n+", text):
         if block.startswith("NOTE video "):
-            name = str(json.loads(block.removeprefix("NOTE video ")))
+            noted = _noted(block.removeprefix("NOTE video "))
+            name = name if noted is None else noted
             continue
         lines = block.strip("\n").split("\n")
         at = next((i for i, line in enumerate(lines) if "-->" in line), None)
@@ -129,8 +145,17 @@ def from_vtt(data: bytes, name: str) -> dict[str, Segments]:
         start, end = (_cue_seconds(mark) for mark in lines[at].split("-->"))
         told = SCORE.fullmatch(lines[at + 2]) if len(lines) > at + 2 else None
         label = html.unescape(lines[at + 1]) if len(lines) > at + 1 else ""
-        rows.append((start, end, label, float(told[1]) if told else None))
+        rows.append((start, end, label, score_of(told[1]) if told else None))
     return {name: segments_of(rows)}
+
+
+def _noted(text: str) -> str | None:
+    """The video that a note of ours names; None for notes of others."""
+    try:
+        video = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return video if isinstance(video, str) else None
 
 
 def _cue_time(value: int) -> str:

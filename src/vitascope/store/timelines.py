@@ -87,7 +87,8 @@ def read_timelines(path: str | os.PathLike[str], format: TimelineFormat | None =
         format: As of `write_timelines`.
 
     Raises:
-        ValueError: A file is not of the format, or the format is not known.
+        ValueError: A file is not of the format, or holds what none is written with, such as a time that is no number;
+            two files hold the same video, or the format is not known.
         OSError: It cannot be read.
     """
     path = Path(path)
@@ -96,7 +97,10 @@ def read_timelines(path: str | os.PathLike[str], format: TimelineFormat | None =
         return _read(path, path.stem, format)
     found: dict[str, Segments] = {}
     for file in sorted(path.rglob(f"*{SUFFIXES[format]}")):
-        found |= _read(file, file.relative_to(path).with_suffix("").as_posix(), format)
+        read = _read(file, file.relative_to(path).with_suffix("").as_posix(), format)
+        if repeated := found.keys() & read.keys():
+            raise ValueError(f"{file} holds {min(repeated)!r}, as another file of {path} does; keep one of them there")
+        found |= read
     return found
 
 
@@ -121,11 +125,15 @@ def _read(file: Path, name: str, format: TimelineFormat) -> dict[str, Segments]:
     data = file.read_bytes()
     try:
         if format in ONE_VIDEO:
-            return from_eaf(data, name) if format == "eaf" else from_vtt(data, name)
-        return {"activitynet": from_activitynet, "csv": from_csv, "boris": from_boris}[format](data)
+            found = from_eaf(data, name) if format == "eaf" else from_vtt(data, name)
+        else:
+            found = {"activitynet": from_activitynet, "csv": from_csv, "boris": from_boris}[format](data)
+        for video, segments in found.items():
+            _check(video, segments)
+        return found
     except KeyError as error:
         raise ValueError(f"{file} is no {format} timeline: it has no {error}") from error
-    except (ValueError, TypeError, AttributeError, IndexError, ParseError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError, RecursionError, ParseError) as error:
         raise ValueError(f"{file} is no {format} timeline: {error}") from error
 
 
