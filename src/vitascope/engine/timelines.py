@@ -79,12 +79,10 @@ def find_all(
         for done, record in enumerate(records, 1):
             try:
                 found[record.id] = find(library, method, record, known[record.id])
-                if asked.pages:
-                    pages[record.id] = write_page(asked.out / "pages" / f"{record.id}.html", found[record.id], tools)
             except VideoError as error:
                 problems.append((record.path, f"{error.reason}: {error.detail}"))
-            except WriteError as error:
-                problems.append((record.path, f"it has no page: {error}"))
+            if asked.pages and record.id in found:
+                pages |= page_of(record, found[record.id], problems, tools, asked)
             if signals.signum is not None:
                 break
             if shown:
@@ -124,6 +122,15 @@ def about(library: Library, path: str) -> dict[str, Any]:
     try:
         return library.catalogue.entry(path).metadata
     except LibraryError:
+        return {}
+
+
+def page_of(record: Record, localized: Localized, problems: Problems, tools: Tools, asked: Asked) -> dict[str, Path]:
+    """The page of a video by its id; nothing where it cannot be written, which `problems` tell."""
+    try:
+        return {record.id: write_page(asked.out / "pages" / f"{record.id}.html", localized, tools)}
+    except WriteError as error:
+        problems.append((record.path, f"it has no page: {error}"))
         return {}
 
 
