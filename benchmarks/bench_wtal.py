@@ -1,7 +1,7 @@
 """How long, and with how much memory, timelines of a data set of THUMOS14's size are learned and written on this machine.
 
 413 videos of 60 to 1000 snippets with features of 2048 (half floats, as files) and 20 actions, from `worlds.snippets`; half of
-them are learned from by tags. The recipe is `cbp-vlp-small` with the package's tiny CLIP for the names.
+them are learned from by tags. The recipe is `cbp-vlp-small` with the tiny CLIP, a transformer, and three rounds of both stages.
 
     python benchmarks/bench_wtal.py [--work FOLDER] [--videos 413] [--set FIELD=VALUE]
 
@@ -36,6 +36,7 @@ from vitascope.store.feature_files import write_features
 from vitascope.structures import Annotation, Features, Record
 
 RESULTS = Path(__file__).parent / "results" / "bench_wtal.json"
+WHOLE = ("cbp=transformer", "rounds=3", "b_steps=50", "f_steps=50")
 WIDTH, NUM_CLASSES, SNIPPETS = 2048, 20, (60, 1000)
 
 
@@ -92,7 +93,9 @@ def main() -> int:
     options = parser.parse_args()
     torch.manual_seed(0)
     world = SnippetWorld(options.videos, num_classes=NUM_CLASSES, width=WIDTH, snippets=SNIPPETS)
-    config = configure("cbp-vlp-small", [f"dim={WIDTH}", *options.set]).model_copy(update={"classes": world.classes})
+    config = configure("cbp-vlp-small", [f"dim={WIDTH}", *WHOLE, *options.set]).model_copy(
+        update={"classes": world.classes}
+    )
     with tempfile.TemporaryDirectory() as temp:
         folder = options.work or Path(temp)
         folder.mkdir(parents=True, exist_ok=True)

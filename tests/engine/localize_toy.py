@@ -20,7 +20,7 @@ from vitascope.video.writer import VideoWriter
 FPS = 10
 WHEN = {"red": (1.0, 2.6), "blue": (3.6, 5.0)}  # seconds
 TAGS = {"a.mp4": ("red",), "b.mp4": ("blue",), "c.mp4": ("red", "blue"), "d.mp4": ("blue",), "sub/e.mp4": ()}
-TINY = ("warmup_steps=60", "width=16", "num_heads=2", "depth=1", "window=1", "dropout=0", "batch_size=4")
+TINY = ("warmup_steps=60", "width=64", "num_heads=2", "depth=1", "window=1", "dropout=0", "batch_size=4")
 TINY = (*TINY, "hop_seconds=0.2", "cbp_optim.lr=0.01")
 
 

@@ -38,7 +38,7 @@ def write_data_set(home, count=8):
 
 
 def learn(home, **how):
-    changes = [change for change in TINY if not change.startswith("hop_seconds")]
+    changes = [*(change for change in TINY if not change.startswith("hop_seconds")), "cbp=transformer"]
     settings = {"device": "cpu"}
     encoder = f"files:{home / 'features'}"
     return localize(

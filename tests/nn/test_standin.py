@@ -10,7 +10,7 @@ from torch import nn
 from vitascope.methods.cbp_vlp.encoders import make_encoder
 from vitascope.nn.clip_files import load_clip
 from vitascope.nn.lite0 import WholeLite0, _names, whole_state
-from vitascope.nn.standin import NAMES, StandIn
+from vitascope.nn.standin import NAMES, StandIn, load_standin
 
 WIDTH, PLACES = 24, 40
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", "great", "shark", "##s"]
@@ -216,6 +216,31 @@ def test_weights_of_other_networks_are_refused(folder, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="are not of the BERT of config.json: .*unexpected: encoder.layer.1"):
         load_clip(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("tokenizer.json", '{"version": "1.0", "mod', r"tokenizer.json is no tokenizer \(.*\); copy the file again"),
+        ("tokenizer.json", "", r"tokenizer.json is no tokenizer \(.*\); copy the file again"),
+        ("config.json", '{"model_type": "be', r"config.json is no JSON \(.*\); copy the file again"),
+        ("config.json", "[]", r"config.json \(list\) must be an object .*; copy the file again"),
+        (
+            "config.json",
+            '{"model_type": "bert", "hidden_size": "x"}',
+            "config.json describes no BERT .*; copy the file",
+        ),
+        ("config.json", '{"model_type": "bert", "num_attention_heads": 0}', "config.json describes no BERT"),
+    ],
+)
+def test_damaged_files_are_told_by_name(folder, tmp_path, name, content, told):
+    for path in folder.iterdir():
+        shutil.copy(path, tmp_path)
+    (tmp_path / name).write_text(content)
+    for load in (load_clip, load_standin):
+        with pytest.raises(ValueError, match=told) as caught:
+            load(tmp_path)
+        assert str(tmp_path) in str(caught.value)
 
 
 def test_there_are_a_thousand_names_of_words():

@@ -1,6 +1,6 @@
 """Run the main job end to end, on synthetic video or on the videos of --data, and write one report.html.
 
-With --mask an object of one of the videos is cut out, too.
+With --mask an object of one of the videos is cut out, too, and with --tags actions are dated.
 
 Example: vitascope demo --data recordings/ --mask monday.png
 """
@@ -8,13 +8,16 @@ Example: vitascope demo --data recordings/ --mask monday.png
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vitascope.cli.demo_cutout import cut_out, parts, synthetic_task, task_of
+from vitascope.cli import demo_cutout, demo_timelines
+from vitascope.cli.demo_cutout import cut_out, synthetic_task, task_of
+from vitascope.cli.demo_timelines import Tagged, date_actions, synthetic_tags
 from vitascope.cli.output import clock, emit, printable, say
 from vitascope.cli.scan import JsonOption
 from vitascope.store.facts import machine
@@ -37,6 +40,9 @@ def command(
             metavar="PNG", help="Object ids in the first frame of the video that has its name (or alone has its size)."
         ),
     ] = None,
+    tags: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Tags of your videos, as `vitascope localize` takes them.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the library and the report.")] = Path("vitascope-demo"),
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 600,
     json: JsonOption = False,
@@ -44,8 +50,8 @@ def command(
     from vitascope import api
 
     began, is_synthetic = time.monotonic(), data is None
-    if is_synthetic and mask:
-        raise typer.BadParameter("--mask needs --data: the mask is of one of your own videos")
+    if is_synthetic and (mask or tags):
+        raise typer.BadParameter("--mask and --tags need --data: they are of your own videos")
     if is_synthetic:
         say("writing synthetic worlds as mp4 files")
         data = api.make_worlds(out / "data")
@@ -61,29 +67,41 @@ def command(
     stop_if(trained.signal)
     embedded = api.embed(library, run=trained.run, progress=True)
     stop_if(embedded.signal)
+    tagged = synthetic_tags(data, out) if is_synthetic else Tagged(tags) if tags else None
+    dated = date_actions(tagged, library, trained.run, out / "timelines") if tagged else None
+    stop_if(dated and dated.signal)
     say("writing the report")
-    entries = entries_of(library)
+    given = {"data": None if is_synthetic else data, "mask": mask, "tags": tags}
+    facts = {"command": command_of(steps, given), "seconds": round(time.monotonic() - began), "run": trained.run}
+    own = [*(demo_cutout.parts(task, segmented) if task else ())]
+    own += demo_timelines.parts(tagged, dated) if tagged else ()
     report = Report(
-        title="What vitascope saw, learned and found",
-        parts=(
-            library_table(scanned, entries),
-            *(parts(task, segmented) if task else ()),
-            loss_curve(trained),
-            *api.figures(trained.folder, data),
-            *neighbours(library, trained.run, [entry.path for entry in entries if entry.state != "refused"]),
-        ),
-        facts={
-            "command": f"vitascope demo --steps {steps}"
-            + ("" if is_synthetic else f" --data {data}")
-            + (f" --mask {mask}" if mask else ""),
-            "seconds": round(time.monotonic() - began),
-            "run": trained.run,
-            **machine(),
-        },
+        "What vitascope saw, learned and found", parts_of(data, library, scanned, trained, own), facts | machine()
     )
     path = write_report(report, out)
     result = {"report": path, "scan": scanned, "train": trained, "embed": embedded, "segment": segmented}
-    emit(json, result, lambda: lines(path, library, scanned, trained, embedded, segmented))
+    result["localize"] = dated
+    emit(json, result, lambda: lines(path, library, scanned, trained, embedded, segmented, dated))
+
+
+def parts_of(data: Path, library: Path, scanned, trained, own: list) -> tuple:
+    """What the report shows; `own` comes after the table of the library."""
+    from vitascope import api
+
+    entries = entries_of(library)
+    return (
+        library_table(scanned, entries),
+        *own,
+        loss_curve(trained),
+        *api.figures(trained.folder, data),
+        *neighbours(library, trained.run, [entry.path for entry in entries if entry.state != "refused"]),
+    )
+
+
+def command_of(steps: int, given: dict[str, Path | None]) -> str:
+    """The command line that makes the same report."""
+    words = ["vitascope", "demo", "--steps", str(steps)]
+    return shlex.join([*words, *(w for name, path in given.items() if path for w in (f"--{name}", str(path)))])
 
 
 def entries_of(library: Path) -> list:
@@ -106,7 +124,7 @@ def earlier_run(library: Path, config: dict, scanned) -> str | None:
     return runs[0].id if runs else None
 
 
-def lines(path, library, scanned, trained, embedded, segmented) -> list[str]:
+def lines(path, library, scanned, trained, embedded, segmented, dated) -> list[str]:
     text = [
         f"{scanned.num_files} videos: {scanned.done} done, {scanned.damaged} damaged, {scanned.refused} refused",
         f"{trained.steps} training steps, loss {trained.metrics['loss']:.4f}; {embedded.snippets} new snippets embedded",
@@ -114,6 +132,7 @@ def lines(path, library, scanned, trained, embedded, segmented) -> list[str]:
         *(f"  unreadable in training: {printable(path)}: {why}" for path, why in sorted(trained.unreadable.items())),
         *(f"  {state} in embedding: {printable(path)}: {detail}" for path, state, detail in embedded.problems),
         *([] if segmented is None else [f"cut-out: {segmented.out}"]),
+        *([] if dated is None else [f"timelines: {dated.num_segments} actions, {dated.out}/index.html"]),
         f"report: {path}",
         f"next: vitascope search --like VIDEO@SECONDS --library {library}",
     ]

@@ -230,6 +230,7 @@ def trials_of(tools: Tools, folder: Path, budget: Budget) -> list[LocalTrial]:
     same = [f"dim={width}", "cbp=mil", "background=class", "window=4", "vlp_window=4", "vlp_heads=4"]
     same += ["num_prefix=4", "num_postfix=4", f"warmup_steps={budget.warmup}", f"rounds={budget.rounds}"]
     same += [f"b_steps={budget.steps}", f"f_steps={budget.steps}", "max_snippets=200"]
+    same += ["video_score=logits", "class_gate=0.85"]  # the paper's gate
     trials = []
     for seed in range(budget.seeds):
         for arm, changes in _arms(budget).items():

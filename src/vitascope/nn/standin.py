@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,6 +114,9 @@ class StandIn(nn.Module):
 def is_standin(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a folder of a stand-in, complete or not: one with the `config.json` of a BERT.
 
+    Raises:
+        ValueError: That file is damaged.
+
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
@@ -122,13 +126,32 @@ def is_standin(path: str | os.PathLike[str]) -> bool:
         (False, True)
     """
     config = Path(path) / "config.json"
-    if not config.is_file():
-        return False
+    return config.is_file() and read_config(config).get("model_type") == "bert"
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object of a JSON file.
+
+    Raises:
+        ValueError: The file is damaged, or holds something else.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "config.json").write_text('{"layers": 2}')
+        ...     read_config(Path(folder) / "config.json")
+        {'layers': 2}
+    """
     try:
-        about = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return isinstance(about, dict) and about.get("model_type") == "bert"
+        about = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}); copy the file again from its source") from None
+    if not isinstance(about, dict):
+        raise ValueError(
+            f"{path} ({type(about).__name__}) must be an object of names and values; "
+            "copy the file again from its source"
+        )
+    return about
 
 
 def load_standin(folder: str | os.PathLike[str]) -> StandIn:
@@ -143,7 +166,7 @@ def load_standin(folder: str | os.PathLike[str]) -> StandIn:
 
     Raises:
         FileNotFoundError: The folder lacks a file.
-        ValueError: It holds several classifiers, or weights of other networks.
+        ValueError: It holds several classifiers, weights of other networks, or a damaged file.
     """
     folder = Path(folder)
     others = [
@@ -159,12 +182,9 @@ def load_standin(folder: str | os.PathLike[str]) -> StandIn:
     if len(others) > 1:
         names = ", ".join(sorted(path.name for path in others))
         raise ValueError(f"stand-in for CLIP ({folder}) holds {len(others)} classifiers ({names}); {wanted}")
-    from tokenizers import Tokenizer
-
     network, classes = _classifier(others[0])
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     names = NAMES.read_text(encoding="utf-8").splitlines()
-    return StandIn(network, classes, _bert(folder), tokenizer, names).eval().requires_grad_(False)
+    return StandIn(network, classes, _bert(folder), _tokenizer(folder), names).eval().requires_grad_(False)
 
 
 def _classifier(path: Path) -> tuple[WholeLite0, nn.Linear]:
@@ -180,10 +200,28 @@ def _classifier(path: Path) -> tuple[WholeLite0, nn.Linear]:
     return network, classes
 
 
+def _tokenizer(folder: Path) -> object:
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # that is what tokenizers raises
+        raise ValueError(f"{path} is no tokenizer ({error}); copy the file again from its source") from None
+
+
 def _bert(folder: Path) -> nn.Module:
     from transformers import BertConfig, BertModel
 
-    bert = BertModel(BertConfig.from_json_file(folder / "config.json"), add_pooling_layer=False)
+    config = folder / "config.json"
+    about = read_config(config)
+    try:
+        bert = BertModel(BertConfig(**about), add_pooling_layer=False)
+    except Exception as error:  # transformers checks with errors of its own, of several lines
+        raise ValueError(
+            f"{config} describes no BERT that can be built ({' '.join(str(error).split())}); "
+            "copy the file again from its source"
+        ) from None
     path = folder / "model.safetensors"
     named = {name.removeprefix("bert."): tensor for name, tensor in load_weights(path).items()}
     beside = ("pooler.", "cls.", "embeddings.position_ids")  # no part of a sentence's vector

@@ -163,7 +163,7 @@ def test_one_class_is_found_where_it_is(tmp_path):
         records.append(Record(f"{i}.mp4", str(i), ("left",) if i % 2 else (NOTHING,), features=(str(path),)))
         actions.append(start)
     config = CbpVlp.recipes["cbp-only-small"]().model_copy(
-        update={"classes": ("left",), "dim": 32, "width": 32, "warmup_steps": 60, "batch_size": 8}
+        update={"classes": ("left",), "dim": 32, "warmup_steps": 100, "batch_size": 8}
     )
     torch.manual_seed(0)
     model = CbpVlp(config)

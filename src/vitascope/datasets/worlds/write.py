@@ -75,13 +75,19 @@ def write_world(world: World, folder: str | os.PathLike[str]) -> list[Record]:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerows([("video", "labels"), *((record.id, "|".join(record.labels)) for record in records)])
-    _save(folder / "manifest.csv", lambda file: file.write(text.getvalue().encode()))
+    manifest, content = folder / "manifest.csv", text.getvalue().encode()
+    if not manifest.is_file() or manifest.read_bytes() != content:  # a list that stays has the time that it was made
+        _save(manifest, lambda file: file.write(content))
     return records
 
 
 def write_demo_worlds(folder: str | os.PathLike[str]) -> Path:
-    """Writes the worlds of the demo, about 32 videos and 6 minutes in all, each into a folder of its own below `folder`."""
-    worlds = (MotionWorld(num_videos=24), UntrimmedWorld(num_videos=4, seconds=60), ObjectsWorld(num_videos=4))
+    """Writes the worlds of the demo, about 40 videos and 6 minutes in all, each into a folder of its own below `folder`."""
+    worlds = (
+        MotionWorld(num_videos=24),
+        UntrimmedWorld(num_videos=12, seconds=20, props=True),
+        ObjectsWorld(num_videos=4),
+    )
     for world in worlds:
         write_world(world, Path(folder) / world.name)
     return Path(folder)

@@ -118,6 +118,11 @@ class CbpVlpConfig(Frozen):
     class_gate: float = Field(
         0.85, ge=0, le=1, description="Score from which on a class is in the video; the best always is. Paper: 0.85."
     )
+    video_score: Literal["logits", "probabilities"] = Field(
+        "logits",
+        description="How much a class is in a video: a softmax over classes of pooled logits, in which the actions of a video "
+        "compete, or pooled probabilities, in which they do not. Paper: not said.",
+    )
     gate: Literal["relative", "absolute"] = Field(
         "relative", description="Whether this counts from the best class's score. Paper: not said."
     )
@@ -197,18 +202,22 @@ def cbp_only() -> CbpVlpConfig:
 
 
 def cbp_vlp_small() -> CbpVlpConfig:
-    """For 2 cores: a narrower CBP branch, fewer steps at a higher rate."""
-    return _small(CbpVlpConfig())
+    """For 2 cores: a CBP branch of one convolution, fewer steps at a higher rate, and F steps alone.
+
+    A CBP branch that has learned little from few videos teaches the VLP branch its errors in B steps; one that has learned
+    much gains by F steps as much as by both. Timelines are read from both branches, since either may be the better one.
+    """
+    return _small(CbpVlpConfig()).model_copy(update={"rounds": 1, "b_steps": 0, "f_steps": 150, "output": "weighted"})
 
 
 def cbp_only_small() -> CbpVlpConfig:
-    """For 2 cores, and without an image-text encoder."""
+    """For 2 cores, and without an image-text encoder: one convolution, which from few videos learns more than a transformer."""
     return _small(cbp_only())
 
 
 def cbp_vlp_tiny() -> CbpVlpConfig:
-    """For tests and the demo: seconds."""
-    steps = {"warmup_steps": 40, "b_steps": 10, "f_steps": 10, "rounds": 1, "batch_size": 4}
+    """For tests: seconds, and every stage."""
+    steps = {"cbp": "transformer", "warmup_steps": 40, "b_steps": 10, "f_steps": 10, "rounds": 1, "batch_size": 4}
     sizes: dict = {
         "dim": 32,
         "width": 32,
@@ -225,11 +234,12 @@ def cbp_vlp_tiny() -> CbpVlpConfig:
 def _small(config: CbpVlpConfig) -> CbpVlpConfig:
     fast = {"lr": 1e-3, "min_lr": 1e-4}
     changes = {
+        "cbp": "mil",
         "width": 128,
         "num_heads": 4,
         "warmup_steps": 200,
-        "b_steps": 50,
-        "f_steps": 50,
+        "video_score": "probabilities",
+        "class_gate": 0.25,
         "cbp_optim": config.cbp_optim.model_copy(update=fast),
         "vlp_optim": config.vlp_optim.model_copy(update=fast),
     }

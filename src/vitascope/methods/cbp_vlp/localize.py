@@ -86,9 +86,12 @@ def _curve(
     device, num_classes = next(branch.parameters()).device, len(c.classes)
     mask = torch.ones(1, len(values), dtype=torch.bool, device=device)
     out = branch(values[None].to(device), mask, *text)
-    pooled = topk_mean(final_logits(out), mask, c.topk_ratio)[0].float()
-    curve = probabilities(out, num_classes, background)[0]
-    return curve.float().cpu(), pooled[:num_classes].softmax(0).cpu()
+    curve = probabilities(out, num_classes, background)
+    if c.video_score == "probabilities":
+        score = topk_mean(curve, mask, c.topk_ratio)[0]
+    else:
+        score = topk_mean(final_logits(out), mask, c.topk_ratio)[0, :num_classes].float().softmax(0)
+    return curve[0].float().cpu(), score.float().cpu()
 
 
 def _shares(c: CbpVlpConfig, there: tuple[str, ...], record: Record) -> dict[str, float]:

@@ -33,7 +33,7 @@ def final_logits(out: Out) -> Tensor:
 
 
 def probabilities(out: Out, num_classes: int, background: Background = "none") -> Tensor:
-    """Probabilities of the classes, for pseudo-labels, distillation and inference; never for the pooled scores of a video.
+    """Probabilities of the classes, for pseudo-labels, distillation and inference; never for the pooled scores of a loss.
 
     Args:
         out: What a branch returned.
