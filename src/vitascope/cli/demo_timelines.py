@@ -11,7 +11,7 @@ from typing import NamedTuple
 from vitascope.cli.output import printable, say
 from vitascope.store.library import Library
 from vitascope.store.timelines import read_timelines
-from vitascope.structures import LocalizeSummary, Table, Timeline
+from vitascope.structures import LocalizeSummary, Segments, Table, Timeline
 
 WORLD = "untrimmed"
 VIDEOS_SHOWN = 3
@@ -72,8 +72,8 @@ def parts(tagged: Tagged, done: LocalizeSummary) -> list[Timeline | Table]:
     truth = true_stretches(tagged.truth) if tagged.truth else {}
     lanes = []
     for name in list(found)[:: max(1, len(found) // VIDEOS_SHOWN)][:VIDEOS_SHOWN]:
-        lanes.append((f"{name}, found", stretches(found[name], LEAST)))
-        lanes += [(f"{name}, in truth", tuple(truth[name]))] if name in truth else []
+        lanes.append((Path(name).stem, stretches(found[name], LEAST)))
+        lanes += [("in truth", tuple(truth[name]))] if name in truth else []
     caption = (
         f"Learned from tags of whole videos, such as “left, shrink”. Shown is what scores {LEAST:g} or more; the rest, the curves "
         f"and the videos are in {done.out}/index.html."
@@ -100,8 +100,8 @@ def true_stretches(path: Path) -> dict[str, list[tuple[float, float, str]]]:
     return found
 
 
-def stretches(segments, least: float = 0.0) -> tuple[tuple[float, float, str], ...]:
-    """Segments in order of time, those alone that score enough."""
-    scores = segments.scores if segments.scores is not None else [1.0] * len(segments.labels)
-    rows = zip(segments.times_seconds.tolist(), segments.labels, scores, strict=True)
-    return tuple(sorted((start, end, label) for (start, end), label, score in rows if score >= least))
+def stretches(segments: Segments, least: float) -> tuple[tuple[float, float, str], ...]:
+    """Segments that score enough, in order of time; of those that begin together the longer comes first, and lies below."""
+    rows = zip(segments.times_seconds.tolist(), segments.labels, segments.scores, strict=True)
+    shown = [(start, end, label) for (start, end), label, score in rows if score >= least]
+    return tuple(sorted(shown, key=lambda row: (row[0], -row[1])))
