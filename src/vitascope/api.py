@@ -179,7 +179,7 @@ def repro(claims: str, out: PathLike, work: PathLike, **how: Any) -> structures.
     from vitascope.methods import METHODS
     from vitascope.video import shots, snippets
 
-    return reproduce(claims, Path(out), Path(work), recipes(), METHODS, snippets.spread_clips, shots.index_shots, **how)
+    return reproduce(claims, Path(out), Path(work), recipes(), METHODS, shots, snippets, **how)
 
 
 def evaluate_localization(ground_truth: PathLike, predictions: PathLike, protocol: str = "plain", **how: Any) -> Any:

@@ -9,7 +9,7 @@ from vitascope.evaluation import wtal_claims as wtal
 from vitascope.evaluation.claims import Tools
 from vitascope.methods import METHODS
 
-TOOLS = Tools(lambda recipe, changes: (METHODS["cbp_vlp"], api.configure(recipe, changes)), None, None)
+TOOLS = Tools(lambda recipe, changes: (METHODS["cbp_vlp"], api.configure(recipe, changes)), None, None, None)
 BUDGET = wtal.Budget(num_train=60, num_test=30, warmup=150, rounds=2, steps=40, seeds=1)
 
 

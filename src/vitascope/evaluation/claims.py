@@ -77,11 +77,13 @@ class Tools(NamedTuple):
         configure: `(recipe, assignments)` -> its method and configuration.
         spread_clips: `(record, num_frames=, stride_frames=, fps=, size=, num_clips=)` -> its clips uint8 `[V, T, C, H, W]`.
         index_shots: `(video, path)` writes the index of a video's shots.
+        snippets: `(record, hop_seconds=, num_frames=, stride_frames=, fps=, size=)` -> its snippets, each with its times.
     """
 
     configure: Callable[[str, Sequence[str]], tuple[type[Method], Frozen]]
     spread_clips: Callable[..., torch.Tensor]
     index_shots: Callable[..., Any]
+    snippets: Callable[..., Any]
 
 
 class Verdict(NamedTuple):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from vitascope.engine.configure import override
 from vitascope.engine.log import Progress
-from vitascope.evaluation import hico_claims, motion_claims, wtal_claims
+from vitascope.evaluation import hico_claims, motion_claims, wtal_claims, wtal_world_claims
 from vitascope.evaluation.claims import Tools, judge, report, write
 from vitascope.methods.base import Frozen, Method
 from vitascope.store.facts import commit, machine
 from vitascope.structures import ClaimsSummary
 
-PAGES = motion_claims.PAGES | hico_claims.PAGES | wtal_claims.PAGES
+PAGES = motion_claims.PAGES | hico_claims.PAGES | wtal_claims.PAGES | wtal_world_claims.PAGES
 TOO_SMALL = "\n\n**This is the small setting: it shows that the command works, and says nothing about the claims.**"
 
 
@@ -23,8 +24,8 @@ def reproduce(
     work: Path,
     recipes: dict[str, tuple[str, Callable[[], Frozen]]],
     methods: dict[str, type[Method]],
-    spread_clips: Callable,
-    index_shots: Callable,
+    shots: ModuleType,
+    snippets: ModuleType,
     *,
     is_small: bool = False,
     num_workers: int = 2,
@@ -38,7 +39,7 @@ def reproduce(
         work: Folder of worlds and trials; kept, so that a broken run goes on.
         recipes: By name, the name of the method and the function that gives the configuration.
         methods: By name.
-        spread_clips, index_shots: As `Tools` has them.
+        shots, snippets: Of the video room.
         is_small: Try the command with next to no training, which says nothing about the claims.
         num_workers: Trials at once.
         progress: Whether standard error shows how it goes on.
@@ -54,10 +55,11 @@ def reproduce(
         method, make = recipes[recipe]
         return methods[method], override(make(), assignments)
 
+    tools = Tools(configure, snippets.spread_clips, shots.index_shots, snippets.Snippets)
     page, source = PAGES[name], commit()
     budget = page.small if is_small else page.full
     how = {"num_workers": num_workers, "progress": Progress() if progress else None}
-    scores, cpu_seconds = page.measure(name, Tools(configure, spread_clips, index_shots), work, budget, **how)
+    scores, cpu_seconds = page.measure(name, tools, work, budget, **how)
     facts = {"command": f"vitascope repro {name}{' --small' if is_small else ''}", "commit": source, **machine()}
     facts["CPU minutes"] = round(cpu_seconds / 60)
     intro = page.intro.format(**budget._asdict()) + (TOO_SMALL if is_small else "")
