@@ -1,10 +1,9 @@
-"""How well actions are found in real or rendered recordings from tags alone: beside chance, and beside learning from the true times.
+"""How well actions are found in real recordings from tags alone: beside chance, and beside learning from the true times.
 
-    python benchmarks/bench_localize_real.py --videos FOLDER --truth annotations.json --encoder lite0:FILE --work FOLDER
-    python benchmarks/bench_localize_real.py
+    python benchmarks/bench_localize_real.py [--videos FOLDER --truth annotations.json] [--encoder lite0:FILE] [--clip FOLDER]
 
-The first form is of recordings with annotations, one left out at a time; the second renders an untrimmed world with props, trains
-`hico-tiny` on it, learns from two thirds and judges the rest. All arms see the same features of snippets:
+One recording is left out at a time. Without `--encoder` they are described by `mme-tiny`, pre-trained on them without tags.
+All arms see the same features of snippets:
 
 - `tags`: `cbp-only-small`;
 - `times`: the same network as `tags` and as many steps, but each snippet's true actions are given;
@@ -29,8 +28,6 @@ import torch
 
 from vitascope import api
 from vitascope.datasets import annotations, feature_files, folder
-from vitascope.datasets.worlds.untrimmed import UntrimmedWorld
-from vitascope.datasets.worlds.write import write_world
 from vitascope.engine.describe import Asked, Tools, describe, listed, sources
 from vitascope.engine.settings import TrainSettings
 from vitascope.engine.train import train
@@ -47,9 +44,10 @@ from vitascope.structures import Annotation, Features, Record, Segments
 from vitascope.video import check, snippets
 
 RESULTS = Path(__file__).parent / "results"
+DATA = Path(__file__).parents[2] / "shared" / "data" / "fir-untrimmed"
 RANGE = "0.1:0.5"
 UNTAGGED, TAGGED = "", ", their tags known"  # of the videos that are judged
-NUM_RENDERED, WORLD_SECONDS, WORLD_TOPICS, PRETRAINING_STEPS = 48, 60.0, 4, 400
+OWN = "mme-tiny"
 
 
 def with_times(record: Record, known: Annotation, classes: tuple[str, ...], work: Path) -> Record:
@@ -86,7 +84,6 @@ def found_in(config: Frozen, seed: int, learned: list[Record], asked: list[Recor
 def measure(
     records: list[Record],
     truth: dict[str, Annotation],
-    folds: list[list[int]],
     arms: dict[str, Frozen],
     seeds: int,
     work: Path,
@@ -96,12 +93,12 @@ def measure(
     for seed in range(seeds):
         found: dict[str, dict[str, Segments]] = {}
         rng = np.random.default_rng(seed)
-        for fold in folds:
-            learned, asked = [r for i, r in enumerate(records) if i not in fold], [records[i] for i in fold]
+        for i, one in enumerate(records):
+            learned, asked = records[:i] + records[i + 1 :], [one]
             for arm, config in arms.items():
                 for how, told in found_in(config, seed, learned, asked, work).items():
                     found.setdefault(arm + how, {}).update(told)
-            print(f"seed {seed}: {asked[0].id} and {len(asked) - 1} more", file=sys.stderr, flush=True)
+            print(f"seed {seed}: {one.id}", file=sys.stderr, flush=True)
         lengths = {record.id: float(read_vectors(record, 0)[1][-1, 1]) for record in records}
         for how in (UNTAGGED, TAGGED):
             found["chance" + how] = {
@@ -115,16 +112,12 @@ def measure(
     return figures
 
 
-def world_of(count: int, work: Path) -> tuple[Path, list[Annotation]]:
-    """A rendered world and its truth; its library holds an encoder that was trained on it."""
-    world = UntrimmedWorld(count, seed=3, size=96, seconds=WORLD_SECONDS, num_topics=WORLD_TOPICS, props=True)
-    records = write_world(world, work / "world")
-    truth = [Annotation(Path(record.path).name, world[i].labels, world[i].segments) for i, record in enumerate(records)]
-    root, library = Path(records[0].path).parent, work / "library"
+def own_encoder(root: Path, library: Path, steps: int) -> str:
+    """An encoder that is pre-trained on the recordings, unless the library has one."""
     if not library.is_dir() or not list((library / "runs").iterdir()):
-        fields = [f"length={PRETRAINING_STEPS}", "memory_mb=2048", "delta_seconds=1.0"]
-        api.train("hico-tiny", root, library, config=api.configure("hico-tiny", fields), progress=True)
-    return root, truth
+        api.train(OWN, root, library, config=api.configure(OWN, [f"length={steps}"]), progress=True)
+    with Library(library) as lib:
+        return f"run:{lib.finished_run()}"
 
 
 def with_names(clip: str, steps: int, same: dict) -> dict[str, Frozen]:
@@ -140,35 +133,29 @@ def with_names(clip: str, steps: int, same: dict) -> dict[str, Frozen]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path)
-    parser.add_argument("--truth", type=Path)
-    parser.add_argument("--world", type=int, help="videos to be rendered")
-    parser.add_argument("--encoder", default="", help="as of `vitascope localize`; else the library's newest run")
+    parser.add_argument("--videos", type=Path, default=DATA)
+    parser.add_argument("--truth", type=Path, help="else annotations.json beside the videos")
+    parser.add_argument("--encoder", default="", help="as of `vitascope localize`")
     parser.add_argument("--clip", default="")
     parser.add_argument("--library", type=Path, help="else one in the work folder")
     parser.add_argument("--work", type=Path, default=Path("vitascope-bench/localize"))
+    parser.add_argument("--pretraining", type=int, default=800, help="steps of the own encoder")
     parser.add_argument("--steps", type=int, default=200, help="of the CBP branch, in every arm")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--name", default="", help="of the results")
     options = parser.parse_args()
-    if options.videos is None:  # the world, which needs no file
-        options.world, options.clip = options.world or NUM_RENDERED, options.clip or "tiny"
-    work = options.work
+    work, root, library = options.work, options.videos, options.library or options.work / "library"
     work.mkdir(parents=True, exist_ok=True)
-    if options.world:
-        root, truth = world_of(options.world, work)
-    else:
-        root, truth = options.videos, annotations.read_annotations(options.truth)
+    truth = annotations.read_annotations(options.truth or root / "annotations.json")
+    spec = options.encoder or own_encoder(root, library, options.pretraining)
     tools = Tools(folder, annotations, feature_files, check, snippets, api.load_method, encoders, CbpVlp)
     asked = Asked(work / "out", {"device": "cpu"}, {}, progress=True)
-    with Library(options.library or work / "library", data_root=root, create=True) as library:
-        spec = options.encoder or f"run:{library.finished_run()}"
+    with Library(library, data_root=root, create=True) as lib:
         recipe, fields = ("cbp-vlp-small", [f"clip={options.clip}"]) if options.clip else ("cbp-only-small", [])
         config = api.configure(recipe, [f"encoder={spec}", *fields])
         found = describe(
-            library,
+            lib,
             listed(truth, root.absolute(), tools),
-            sources(library, config, tools),
+            sources(lib, config, tools),
             config.hop_seconds,
             tools,
             asked,
@@ -182,8 +169,7 @@ def main() -> int:
     if options.clip:
         arms |= with_names(options.clip, options.steps, same)
     count = len(records)
-    folds = [list(range(2 * count // 3, count))] if options.world else [[i] for i in range(count)]
-    figures = measure(records, known, folds, arms, options.seeds, work)
+    figures = measure(records, known, arms, options.seeds, work)
     for arm, rows in figures.items():
         print(f"{arm:32}", " ".join(f"{limit} {100 * np.mean([row[limit] for row in rows]):5.1f}" for limit in rows[0]))
     told = {
@@ -193,8 +179,8 @@ def main() -> int:
         "classes": len(classes),
         "map": figures,
     }
-    name = options.name or ("world" if options.world else "recordings")
-    write_json(RESULTS / f"bench_localize_{name}.json", {"commit": commit(), **machine(), **told})
+    name = OWN if not options.encoder else told["encoder"]
+    write_json(RESULTS / f"bench_localize_real_{name}.json", {"commit": commit(), **machine(), **told})
     return 0
 
 
