@@ -35,7 +35,10 @@ def test_claims_are_told_as_json(monkeypatch, capsys):
 
 def test_unknown_claims_are_refused_in_one_sentence(tmp_path, capsys):
     assert main.main(["repro", "mme-sound", "--out", str(tmp_path), "--work", str(tmp_path / "work")]) == 1
-    assert capsys.readouterr().err == "error: claims (mme-sound) must be one of: mme-motion, mme-shuffle, hico, wtal, wtal-world\n"
+    assert (
+        capsys.readouterr().err
+        == "error: claims (mme-sound) must be one of: mme-motion, mme-shuffle, hico, wtal, wtal-world\n"
+    )
     assert not list(tmp_path.iterdir())
 
 
