@@ -211,8 +211,6 @@ class Clip(nn.Module):
         Raises:
             ValueError: The frames are of another type or shape.
         """
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
-            raise ValueError(f"frames ({frames.dtype} {list(frames.shape)}) must be uint8 RGB [B, 3, H, W]")
         images = middle_square(frames, self.image_size) / 255
         return self.visual((images - self.mean) / self.std)
 
@@ -335,10 +333,15 @@ def middle_square(frames: Tensor, size: int) -> Tensor:
 
     Bicubic with whole levels, as CLIP was trained on.
 
+    Raises:
+        ValueError: The images are no uint8 RGB `[B, 3, H, W]`.
+
     Example:
         >>> middle_square(torch.full((1, 3, 20, 50), 7, dtype=torch.uint8), 10).shape
         torch.Size([1, 3, 10, 10])
     """
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
+        raise ValueError(f"frames ({frames.dtype} {list(frames.shape)}) must be uint8 RGB [B, 3, H, W]")
     height, width = frames.shape[-2:]
     scale = size / min(height, width)
     sides = [max(size, int(scale * side)) for side in (height, width)]

@@ -66,19 +66,7 @@ class StandIn(nn.Module):
         self.register_buffer("names", F.normalize(torch.cat(parts), dim=1), persistent=False)
 
     def encode_image(self, frames: Tensor) -> Tensor:
-        """Vectors of frames: those of the ten likeliest classes, weighted by their probabilities, which add up to 1.
-
-        Args:
-            frames: uint8 RGB `[B, 3, H, W]` of any height and width; the middle square is seen.
-
-        Returns:
-            float32 `[B, D]`, not normalised.
-
-        Raises:
-            ValueError: The frames are of another type or shape.
-        """
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
-            raise ValueError(f"frames ({frames.dtype} {list(frames.shape)}) must be uint8 RGB [B, 3, H, W]")
+        """Vectors of frames, as `Clip.encode_image`: of the ten likeliest classes, weighted by their probabilities."""
         logits = self.classes(self.network(middle_square(frames, self.image_size) / 255))  # [B, classes]
         likeliest, which = logits.topk(LIKELIEST, dim=1)  # [B, 10]
         return (likeliest.softmax(1)[..., None] * self.names[which]).sum(1)
