@@ -362,7 +362,8 @@ class ClaimsSummary:
 class LocalizeSummary:
     """What came of finding actions in videos; after a `signal` only `run` and `problems` are known.
 
-    `classes` are `(name, videos tagged with it, videos it was found in)`, `problems` `(path, what is wrong)`, `doubts` tags
+    `num_likely` of the `num_segments` have a score of 0.3 or more. `classes` are `(name, videos tagged with it, videos it was
+    found in)`, `problems` `(path, what is wrong)`, `doubts` tags
     to look at again: `(video, label, "suspicious" or "missing", seconds, score)`, `files` those of all videos together.
     """
 
@@ -372,6 +373,7 @@ class LocalizeSummary:
     num_videos: int = 0
     num_tagged: int = 0
     num_segments: int = 0
+    num_likely: int = 0
     classes: tuple[tuple[str, int, int], ...] = ()
     problems: tuple[tuple[str, str], ...] = ()
     doubts: tuple[tuple[str, str, str, float, float], ...] = ()

@@ -62,7 +62,7 @@ def test_the_same_tags_are_not_learned_from_again_and_other_ones_are(dated):
     assert (again.run, again.num_segments) == (done.run, done.num_segments)
     tagged.tags.write_text(tagged.tags.read_text())  # as an editor saves it
     assert earlier_run(home / "library", f"run:{run}", tagged) is None
-    assert earlier_run(home / "library", f"run:{run}", Tagged(tagged.truth)) is None
+    assert earlier_run(home / "library", f"run:{run}", Tagged(tagged.truth, tagged.data)) is None
 
 
 def test_of_what_begins_together_the_shorter_lies_on_top_and_weak_findings_are_not_shown():

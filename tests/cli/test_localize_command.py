@@ -1,6 +1,7 @@
 """`vitascope localize`: what it asks the api for, what it prints, what it refuses, and one call from files to timelines."""
 
 import json
+import re
 import shlex
 import sys
 
@@ -60,8 +61,11 @@ def test_tags_are_learned_from_with_what_was_asked(asked):
 
 def test_the_result_is_told_in_lines(asked):
     text = run("--tags", "tags.csv").stdout
-    assert "1 video was left out, or not whole:\n  rec/x\\n.mp4: there is no such file\n" in text
-    assert "1 action found in 2 videos, by run 20260101-run\n  jump: found in 1 video, tagged in 1\n" in text
+    assert "1 video was left out, or not whole, or in doubt:\n  rec/x\\n.mp4: there is no such file\n" in text
+    assert (
+        "1 action found in 2 videos, 0 with a score of 0.3 or more, by run 20260101-run\n  jump: found in 1 video, tagged in 1\n"
+        in text
+    )
     assert "v0.mp4: jump: tagged, but never seen for certain; most of it at 1:01.5 (0.50)" in text
     assert "v1.mp4: jump: not tagged, but seen at 1:01.5 (0.50)" in text and "and 8 more, in index.html" in text
     assert "advice: tag more" in text and "index.html, timelines.json" in text
@@ -126,7 +130,7 @@ def test_from_files_to_timelines_and_on_to_another_video(tmp_path, monkeypatch, 
     told = json.loads(capsys.readouterr().out)
     assert told["num_videos"] == 2 and set(read_timelines("found/timelines.csv")) <= {"a.mp4", "b.mp4"}
     assert main(["localize", "rec/new.mp4", "--run", told["run"], "--out", "more"]) == 0
-    assert "in 1 video, by run" in capsys.readouterr().out
+    assert re.search(r" in 1 video, \d+ with a score of 0.3 or more, by run ", capsys.readouterr().out)
     assert (
         list(read_timelines("more/timelines.json")) == ["new.mp4"] and (tmp_path / "more/pages/new.mp4.html").is_file()
     )

@@ -175,8 +175,12 @@ def test_times_in_the_list_are_shown_on_the_pages_and_not_learned_from(copy):
 REFUSED = [
     ("video,labels\n", {}, "lists no video"),
     ("file,labels\na.mp4,red\n", {}, "unknown column 'file'"),
-    ("video,labels\na.mp4,\n", {}, "no video has a tag"),
-    ("video,labels\nx.mp4,red\n", {}, r"none of the tagged videos of .* can be used; .*x.mp4: there is no such file"),
+    ("video,labels\na.mp4,\n", {}, "no video that is to be learned from has a tag"),
+    (
+        "video,labels\nx.mp4,red\n",
+        {},
+        r"none of the tagged videos of .* can be used, .*--data names another folder.*; .*x.mp4: there is no such file",
+    ),
     ("video,labels\n../a.mp4,red\n", {}, r"'../a.mp4'\) is no file below"),
     ("video,labels\n/etc/a.mp4,red\n", {}, "is no file below"),
     ("video,labels\na.mp4,red\n./a.mp4,blue\n", {}, r"'./a.mp4'\) is listed twice"),
@@ -194,6 +198,9 @@ REFUSED = [
     ("video,labels\na.mp4,zebra\n", {"clip": "tiny", "changes": ()}, "'zebra'.* has words that this CLIP never saw"),
     ("video,labels\na.mp4,red\n", {"clip": "nowhere", "changes": ()}, "CLIP .*nowhere.* does not exist"),
     ("video,labels\na.mp4,red\n", {"changes": ("supervised=true",)}, "supervised .* learns from times"),
+    ("video,labels\na.mp4,nothing\n", {}, "all tags are 'nothing'"),
+    ("video,labels\na.mp4,Nothing\n", {}, r"tag \('Nothing'\) of a.mp4 must be 'nothing', in small letters"),
+    ("video,labels\na.mp4,red\nb.mp4,RED\n", {}, "tags 'RED' and 'red' differ in capitals alone"),
     ("video,labels\na.mp4,red\n", {"data": "nowhere"}, "nowhere.* is no folder"),
     ("video,labels\na.mp4,red\n", {"settings": {"device": "tpu"}}, r"device \('tpu'\) must be"),
     ("video,labels\na.mp4,red\n", {"run": "x"}, "no run whose id begins with 'x'"),
@@ -372,3 +379,21 @@ def test_a_video_whose_page_cannot_be_written_is_told_and_found_all_the_same(lea
     found = localize(None, [home / "rec" / "c.mp4"], tools(), run=summary.run, out=tmp_path, library=summary.library)
     assert [detail.startswith("it has no page: ") for _, detail in found.problems] == [True]
     assert read_timelines(tmp_path / "timelines.json").keys() == {"c.mp4"}
+
+
+def test_a_folder_in_the_place_of_a_video_is_called_one(learned, tmp_path):
+    home, summary = learned
+    with pytest.raises(ValueError, match="rec: this is a folder; name the videos in it"):
+        localize(None, [home / "rec"], tools(), run=summary.run, out=tmp_path, library=summary.library)
+
+
+def test_true_times_of_other_videos_and_files_of_an_earlier_call_are_told(learned, tmp_path):
+    home, summary = learned
+    how = {"run": summary.run, "library": summary.library, "out": tmp_path / "out"}
+    first = localize(None, [home / "rec" / "a.mp4"], tools(), **how)
+    assert first.advice == () and first.num_likely == first.num_segments == 1
+    (tmp_path / "truth.csv").write_text("video,labels,start,end\nrec/a.mp4,red,1,2\n")
+    second = localize(None, [home / "rec" / "b.mp4"], tools(), truth=tmp_path / "truth.csv", **how)
+    times, files = second.advice
+    assert times.endswith("truth.csv has times of none of these videos, so no page shows them; name each as 'b.mp4'")
+    assert files.startswith("3 files in ") and files.endswith("of videos of an earlier call, such as pages/a.mp4.html")

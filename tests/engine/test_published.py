@@ -1,15 +1,17 @@
 """Timelines from features that others have published: which videos are learned from, what is left out, and what is told."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from localize_toy import TINY, tools
 
-from vitascope.engine.describe import held_out
+from vitascope.engine.describe import held_out, listed
 from vitascope.engine.localize import localize
 from vitascope.evaluation.localization import evaluate
 from vitascope.store.timelines import read_timelines
+from vitascope.structures import NOTHING, Annotation, Segments
 
 SNIPPETS, WIDTH, STEP = 40, 6, 0.64
 CLASSES = ("dive", "golf")
@@ -85,11 +87,23 @@ def test_videos_without_or_with_wrong_features_are_told_and_the_others_learned_f
     (tmp_path / "gt.json").write_text(json.dumps(content))
     summary = learn(tmp_path, pages=False)
     told = {path.rsplit("/", 1)[-1]: detail for path, detail in summary.problems}
-    assert sorted(told) == [f"video_train_000000{i}" for i in (0, 2, 4, 6)] and summary.num_videos == 9
+    assert sorted(told) == ["features", *(f"video_train_000000{i}" for i in (0, 2, 4))] and summary.num_videos == 9
     assert told["video_train_0000000"].endswith("has no features of video_train_0000000")
     assert "7 wide, others 6" in told["video_train_0000002"]
     assert "video_train_0000004" in told["video_train_0000004"]
-    assert "span 25.6 s, but the video lasts 100.0 s" in told["video_train_0000006"]  # kept, and doubted
+    assert "video_train_0000006: 40 rows" in told["features"] and "the video lasts 100.0 s" in told["features"]
+    assert told["features"].endswith("give fps, stride and window, in a manifest.json there")
+
+
+def test_a_training_video_without_any_action_is_told_from_one_that_nobody_has_looked_at():
+    known = [
+        Annotation("a", (), Segments(np.zeros((0, 2)), ()), "train"),
+        Annotation("b", ("dive",), None, "train"),
+        Annotation("c", (), None, "train"),
+        Annotation("d", ("dive",), None, "test"),
+    ]
+    found = {record.id: record.labels for record in listed(known, Path("nowhere").absolute(), tools())}
+    assert found == {"a": (NOTHING,), "b": ("dive",), "c": (), "d": ()}
 
 
 def test_a_folder_without_features_is_refused(tmp_path):

@@ -41,7 +41,8 @@ def command(
         ),
     ] = None,
     tags: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Tags of your videos, as `vitascope localize` takes them.")
+        Path | None,
+        typer.Option(metavar="CSV", help="Tags of your videos, as `vitascope localize` takes them; paths from --data."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the library and the report.")] = Path("vitascope-demo"),
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 600,
@@ -52,6 +53,8 @@ def command(
     began, is_synthetic = time.monotonic(), data is None
     if is_synthetic and (mask or tags):
         raise typer.BadParameter("--mask and --tags need --data: they are of your own videos")
+    if tags and not tags.is_file():
+        raise typer.BadParameter(f"--tags ({tags}) is no file; name a list with the header video,labels")
     if is_synthetic:
         say("writing synthetic worlds as mp4 files")
         data = api.make_worlds(out / "data")
@@ -67,7 +70,7 @@ def command(
     stop_if(trained.signal)
     embedded = api.embed(library, run=trained.run, progress=True)
     stop_if(embedded.signal)
-    tagged = synthetic_tags(data, out) if is_synthetic else Tagged(tags) if tags else None
+    tagged = synthetic_tags(data, out) if is_synthetic else Tagged(tags, data) if tags else None
     dated = date_actions(tagged, library, trained.run, out / "timelines") if tagged else None
     stop_if(dated and dated.signal)
     say("writing the report")

@@ -21,9 +21,10 @@ TINY = "tiny"  # the CLIP that knows the synthetic worlds
 
 
 class Tagged(NamedTuple):
-    """A list of tags, its true times where they are known, and the image-text encoder that knows the actions' names."""
+    """A list of tags, the folder that its paths start from, true times where they are known, and a CLIP that knows the names."""
 
     tags: Path
+    data: Path
     truth: Path | None = None
     clip: str | None = None
 
@@ -41,7 +42,7 @@ def synthetic_tags(data: Path, out: Path) -> Tagged:
             rows.writerows(
                 (f"{name}.mp4", one["label"], one["start_seconds"], one["end_seconds"]) for one in known["segments"]
             )
-    return Tagged(folder / "manifest.csv", truth, TINY)
+    return Tagged(folder / "manifest.csv", folder, truth, TINY)
 
 
 def date_actions(tagged: Tagged, library: Path, encoder: str, out: Path) -> LocalizeSummary:
@@ -50,7 +51,7 @@ def date_actions(tagged: Tagged, library: Path, encoder: str, out: Path) -> Loca
 
     say(f"learning from {printable(str(tagged.tags))} when actions happen")
     encoder = f"run:{encoder}"
-    how = {"truth": tagged.truth, "library": library, "out": out, "progress": True}
+    how = {"data": tagged.data, "truth": tagged.truth, "library": library, "out": out, "progress": True}
     how |= {"changes": STEPS, "clip": tagged.clip, "encoder": encoder}
     return api.localize(tagged.tags, run=earlier_run(library, encoder, tagged), **how)
 
@@ -75,7 +76,7 @@ def parts(tagged: Tagged, done: LocalizeSummary) -> list[Timeline | Table]:
         lanes.append((Path(name).stem, stretches(found[name], LEAST)))
         lanes += [("in truth", tuple(truth[name]))] if name in truth else []
     caption = (
-        f"Learned from tags of whole videos, such as “left, shrink”. Shown is what scores {LEAST:g} or more; the rest, the curves "
+        f"Learned from tags of whole videos. Shown is what scores {LEAST:g} or more; the rest, the curves "
         f"and the videos are in {done.out}/index.html."
     )
     return [Timeline("When actions happen", tuple(lanes), caption), *(score(tagged, done) if tagged.truth else ())]

@@ -109,12 +109,12 @@ def refuse(run: str | None, options: dict[str, object]) -> None:
 def lines(result) -> list[str]:
     text = [f"  {printable(path)}: {printable(detail)}" for path, detail in result.problems]
     if text:
-        text.insert(0, f"{counted(len(text), 'video was', 'videos were')} left out, or not whole:")
+        text.insert(0, f"{counted(len(text), 'video was', 'videos were')} left out, or not whole, or in doubt:")
     if result.signal:
         go_on = sys.argv[1:] + (["--run", result.run] if result.run and "--run" not in sys.argv else [])
         return [*text, f"stopped; go on:  {shlex.join(['vitascope', *go_on])}"]
     actions, videos = counted(result.num_segments, "action"), counted(result.num_videos, "video")
-    text.append(f"{actions} found in {videos}, by run {result.run}")
+    text.append(f"{actions} found in {videos}, {result.num_likely} with a score of 0.3 or more, by run {result.run}")
     for name, tagged, found in result.classes:
         told = f", tagged in {tagged}" if result.num_tagged else ""
         text.append(f"  {printable(name)}: found in {counted(found, 'video')}{told}")

@@ -115,7 +115,7 @@ class FeatureFile:
             warnings.warn(
                 f"{self.id}: {count} rows, one every {rows.stride:g} frames at {rows.fps:g} fps, span "
                 f"{frames / rows.fps:.1f} s, but the video lasts {self.duration_seconds:.1f} s; that would be "
-                f"{frames / self.duration_seconds:.2f} fps: give fps or stride if times are off",
+                f"{frames / self.duration_seconds:.2f} fps: if times are off, give fps, stride and window",
                 stacklevel=3,
             )
 

@@ -17,7 +17,7 @@ from vitascope.engine.signals import Signals
 from vitascope.methods.base import Frozen, Method
 from vitascope.store.library import Library
 from vitascope.store.schema import LibraryError
-from vitascope.structures import Annotation, Record
+from vitascope.structures import NOTHING, Annotation, Record
 
 ENCODERS = ("mme", "hico", "classifier")  # methods whose runs describe clips
 OWN = ("", "tiny")  # image-text encoders that are no path
@@ -45,6 +45,7 @@ class Asked:
     out: Path
     settings: dict[str, Any]  # fields of `TrainSettings`
     known: dict[str, Annotation]  # by id: durations, frame rates, and for the pages true times
+    truth: str = ""  # where these times are from, if it was named
     pages: bool = True
     progress: bool = False
 
@@ -91,11 +92,26 @@ def listed(annotations: Sequence[Annotation], root: Path, tools: Tools) -> list[
         unfit = [label for label in known.labels if not label.strip() or not label.isprintable()]
         if unfit:
             raise ValueError(f"tag ({unfit[0]!r}) of {known.id} must be one line of visible text")
-        records[name] = Record(str(root / name), name, () if known.split in tested else known.labels)
+        records[name] = Record(str(root / name), name, () if known.split in tested else tags_of(known))
     if all(os.path.isfile(record.path) for record in records.values()):
         return list(records.values())
     files = named_files(root, tools)
     return [_by_name(record, files) for record in records.values()]
+
+
+def tags_of(known: Annotation) -> tuple[str, ...]:
+    """The tags of a video; `nothing` where it is known that none of the actions happens.
+
+    Raises:
+        ValueError: One is `nothing` in other letters.
+    """
+    other = [label for label in known.labels if label.lower() == NOTHING != label]
+    if other:
+        raise ValueError(
+            f"tag ({other[0]!r}) of {known.id} must be {NOTHING!r}, in small letters, if nothing happens there"
+        )
+    is_empty = not known.labels and known.segments is not None  # somebody has looked, and found none
+    return (NOTHING,) if is_empty else known.labels
 
 
 def held_out(splits: Collection[str]) -> set[str]:
@@ -227,11 +243,16 @@ def describe(
 def seen(library: Library, records: Sequence[Record], tools: Tools, asked: Asked) -> tuple[list[Record], Problems]:
     """Scan the listed videos; those that are there, and those that are not."""
     there = [record for record in records if os.path.isfile(record.path)]
-    problems = [(record.path, "there is no such file") for record in records if record not in there]
+    problems = [(record.path, absence(record.path)) for record in records if record not in there]
     if there:  # under the first file there is nothing, so that videos that are not listed stay as they are known
         paths = [record.path for record in there]
         scan(library, Path(paths[0]), paths, tools.check.check, progress=asked.shown)
     return there, problems
+
+
+def absence(path: str) -> str:
+    """Why a path is no video."""
+    return "this is a folder; name the videos in it" if os.path.isdir(path) else "there is no such file"
 
 
 def copies(library: Library, records: Sequence[Record], source: Source, asked: Asked) -> Described:

@@ -73,8 +73,7 @@ def localize(
         clip: Image-text encoder, as the configuration's; None for the recipe's.
         changes: Of the recipe's fields, `name=value`.
         truth: Annotations with times, for the pages; by default those times that `tags` holds.
-        pages: Whether each video gets a page.
-        settings, progress: Fields of `TrainSettings`; whether standard error shows how it goes on.
+        pages, settings, progress: Whether each video gets a page; of `TrainSettings`; whether standard error shows how it goes.
 
     Raises:
         ValueError: Tags or names do not fit, or nothing can be learned from or read.
@@ -86,7 +85,8 @@ def localize(
         raise ValueError("give --tags to learn from, or videos and --run to use what was learned")
     annotations = [] if tags is None else tools.annotations.read_annotations(Path(tags))
     known = tools.annotations.read_annotations(Path(truth)) if truth else []
-    asked = Asked(Path(out), settings or {}, {one.id: one for one in (*annotations, *known)}, pages, progress)
+    known = {one.id: one for one in (*annotations, *known)}
+    asked = Asked(Path(out), settings or {}, known, str(truth or ""), pages, progress)
     make_accelerator(TrainSettings(**asked.settings))  # refuses a device that is not there
     if tags is None:
         with Library(find_library(library, os.path.abspath(videos[0]))) as lib:
@@ -166,8 +166,14 @@ def require_tags(records: Sequence[Record], config: Frozen, source: str | os.Pat
     Raises:
         ValueError: There is none, or one is none of the classes of the configuration.
     """
-    if not any(set(record.labels) - {NOTHING} for record in records):
-        raise ValueError(f"{source}: no video has a tag; write what happens in them into the column labels, as a|b")
+    tags = {label for record in records for label in record.labels}
+    if not tags - {NOTHING}:
+        told = f"all tags are {NOTHING!r}" if tags else "no video that is to be learned from has a tag"
+        raise ValueError(f"{source}: {told}; write what happens in some of them into the column labels, as a|b")
+    alike = [sorted(tag for tag in tags if tag.lower() == one.lower()) for one in sorted(tags)]
+    doubled = next((names for names in alike if len(names) > 1), None)
+    if doubled:
+        raise ValueError(f"{source}: tags {doubled[0]!r} and {doubled[1]!r} differ in capitals alone; write them alike")
     unknown = [
         (label, record.id) for record in records for label in record.labels if label not in (*config.classes, NOTHING)
     ]
@@ -216,7 +222,10 @@ def learn(
         return stopped(asked, problems, signal)
     tagged = [record for record in found if record.labels]
     if not any(set(record.labels) - {NOTHING} for record in tagged):
-        raise ValueError(f"none of the tagged videos of {tags} can be used; {': '.join(problems[0])}")
+        raise ValueError(
+            f"none of the tagged videos of {tags} can be used, whose paths start from {root} (--data names another folder); "
+            f"{': '.join(problems[0])}"
+        )
     plan = plan._replace(config=with_data(plan.config, width, tagged))
     settings = TrainSettings(**asked.settings)
     names = {"name": plan.method, "recipe": plan.recipe, "data": str(tags)}

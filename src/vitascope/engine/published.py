@@ -50,7 +50,7 @@ def copy(
         The records that have features, with the names of their files; what is wrong with others, by path; their width.
     """
     folder = library / FOLDER / hashlib.sha256(os.path.abspath(found.folder).encode()).hexdigest()[:8]
-    made, problems, width = [], [], 0
+    made, problems, width, in_doubt = [], [], 0, []
     for done, record in enumerate(records, 1):
         read = found.of(record)
         if signals.signum is not None:
@@ -73,8 +73,11 @@ def copy(
         except ValueError as error:
             problems.append((record.path, str(error)))
             continue
-        problems += [(record.path, str(doubt.message)) for doubt in doubts]
+        in_doubt += [str(doubt.message) for doubt in doubts]
         made.append(replace(record, features=(*record.features, str(file))))
         if progress:
             progress(Status("read features", done, len(records), None, None))
+    if in_doubt:
+        more = f" (and so it may be with {len(in_doubt) - 1} more)" if len(in_doubt) > 1 else ""
+        problems.append((found.folder, f"{in_doubt[0]}, in a manifest.json there{more}"))
     return made, problems, width

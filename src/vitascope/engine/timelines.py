@@ -30,6 +30,7 @@ FORMATS = {
     "eaf": "eaf",
 }
 STRIP, STRIP_PIXELS = 18, 72  # pictures of a page's film strip, and their height
+LIKELY = 0.3  # score from which on a proposal is counted as a likely one
 LEAST_COVERAGE = 0.01  # share of confident snippets of a kind below which a stage teaches nothing
 LARGEST_DRIFT = 2.0  # factor between rounds beyond which branches no longer settle
 MOST_DOUBTED = 0.5  # share of the tags that can be wrong; beyond it, it is the run that is
@@ -59,10 +60,11 @@ def tell(
         num_videos=len(found),
         num_tagged=sum(bool(labels) for labels in tags.values()),
         num_segments=sum(len(one.segments.labels) for one in found.values()),
+        num_likely=sum(int((one.segments.scores >= LIKELY).sum()) for one in found.values()),
         classes=tuple(counted(method.config.classes, tags.values(), found.values())),
         problems=tuple(problems),
         doubts=tuple(doubts),
-        advice=(*advice, *advice_on_tags(tags, doubts, silent_classes(tags, found))),
+        advice=(*advice, *advice_on_tags(tags, doubts, silent_classes(tags, found)), *advice_on_files(asked, found)),
         files=tuple(map(str, files)),
     )
     index = write_timeline_index(asked.out / "index.html", summary, found, pages)
@@ -165,6 +167,24 @@ def counted(
     tagged = Counter(name for labels in tags for name in set(labels))
     seen = Counter(name for one in found for name in set(one.segments.labels))
     return [(name, tagged[name], seen[name]) for name in classes]
+
+
+def advice_on_files(asked: Asked, found: dict[str, Localized]) -> tuple[str, ...]:
+    """True times that are of none of the videos, and files of videos that were asked for earlier."""
+    advice = []
+    if asked.truth and not any(one.truth is not None for one in found.values()):
+        advice.append(
+            f"{asked.truth} has times of none of these videos, so no page shows them; name each as {next(iter(found), '')!r}"
+        )
+    old = [
+        path.relative_to(asked.out).as_posix()
+        for kind, suffix in (("pages", ".html"), ("vtt", ".vtt"), ("eaf", ".eaf"))
+        for path in sorted((asked.out / kind).rglob(f"*{suffix}"))
+        if path.relative_to(asked.out / kind).as_posix().removesuffix(suffix) not in found
+    ]
+    if old:
+        advice.append(f"{len(old)} files in {asked.out} are of videos of an earlier call, such as {old[0]}")
+    return tuple(advice)
 
 
 def advice_on_tags(
