@@ -9,9 +9,10 @@ from localize_toy import TINY, tools
 
 from vitascope.engine.describe import held_out, listed
 from vitascope.engine.localize import localize
+from vitascope.engine.published import find
 from vitascope.evaluation.localization import evaluate
 from vitascope.store.timelines import read_timelines
-from vitascope.structures import NOTHING, Annotation, Segments
+from vitascope.structures import NOTHING, Annotation, Record, Segments
 
 SNIPPETS, WIDTH, STEP = 40, 6, 0.64
 CLASSES = ("dive", "golf")
@@ -127,3 +128,12 @@ def test_a_folder_without_features_is_refused(tmp_path):
 )
 def test_what_is_for_testing_is_not_learned_from(splits, tested):
     assert held_out(splits) == tested
+
+
+@pytest.mark.parametrize("name", ["v_abcdefghijk", "abcdefghijk", "v_abcdefghijk.mp4", "abcdefghijk.mp4"])
+def test_features_are_found_by_ids_with_and_without_what_some_lists_put_before_them(name, tmp_path):
+    (tmp_path / "train").mkdir()
+    np.save(tmp_path / "train" / "v_abcdefghijk.npy", np.ones((3, 2), np.float32))
+    found = find(str(tmp_path), (), tools().feature_files)
+    assert found.of(Record(name, name))().values.shape == (3, 2)
+    assert found.of(Record("other", "other")) is None

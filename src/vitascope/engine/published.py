@@ -20,14 +20,16 @@ FOLDER = "published"  # of a library
 
 
 class Published(NamedTuple):
-    """A folder of features, and what reads those of each video, by its id."""
+    """A folder of features, what reads those of each video by its id, and the id that a name means."""
 
     folder: str
     read: Mapping[str, Callable[[], Features]]
+    id_of: Callable[[str], str]
 
     def of(self, record: Record) -> Callable[[], Features] | None:
         """What reads the features of a video, by its id with or without the suffix of a file."""
-        return self.read.get(record.id) or self.read.get(os.path.splitext(record.id)[0])
+        names = (record.id, os.path.splitext(record.id)[0])
+        return next((self.read[self.id_of(name)] for name in names if self.id_of(name) in self.read), None)
 
 
 def find(folder: str, known: Collection[Annotation], feature_files: ModuleType) -> Published:
@@ -38,7 +40,7 @@ def find(folder: str, known: Collection[Annotation], feature_files: ModuleType) 
     """
     if not os.path.isdir(folder):
         raise ValueError(f"encoder ('files:{folder}') must name a folder of features; there is none")
-    return Published(folder, feature_files.find_features(folder, known=known))
+    return Published(folder, feature_files.find_features(folder, known=known), feature_files.video_id)
 
 
 def copy(

@@ -163,7 +163,7 @@ def _predictions(
     if unheard and unknown == "error":
         raise ValueError(
             f"predictions are for {len(unheard)} of {len(predictions)} videos that the truth does not have, such as "
-            f"{unheard[0]!r}: correct the ids, or choose unknown=drop, or unknown=false_positive as the official rule has it"
+            f"{unheard[0]!r}: correct the ids, or choose unknown=drop (--unknown drop), or unknown=false_positive as the official rule has it"
         )
     return kept, strangers
 
@@ -204,7 +204,7 @@ def _drop_labels(
     if unheard and unknown != "drop":
         raise ValueError(
             f"predictions have {len(unheard)} labels that the truth has nowhere, such as {unheard[0]!r} "
-            f"({counts[unheard[0]]} predictions){_near(unheard[0], known)}: correct them, or choose unknown=drop"
+            f"({counts[unheard[0]]} predictions){_near(unheard[0], known)}: correct them, or choose unknown=drop (--unknown drop)"
         )
     dropped["predictions of labels that the truth does not have"] = sum(counts[label] for label in unheard)
     absent = set(counts) & known - set(classes)
