@@ -80,14 +80,16 @@ CLAIMS = (
 )
 TITLE = "When actions happen, from films and their tags"
 INTRO = """\
-Rendered films (`datasets/worlds/untrimmed.py`, with props): 4 topics of three actions each, cuts, cutaways, rests; a thing that can \
-be named comes before its action, stays after it, and comes without it, too. {num_train} films of {seconds} s are learned from by \
-their tags, {num_test} others are judged: mAP over tIoU 0.1 to 0.7, once when nothing is said of them, and once with their tags known, \
-so that no more than the times are looked for. CBP sees vectors of `mme-tiny`, pre-trained on all the films for {pretraining} steps \
-without tags; VLP sees the package's tiny CLIP, which was trained on other films of this kind and knows the names of the actions by \
-their props: a better eye than any CLIP will be on real film. CBP is that of `cbp-vlp-small`, and learns for {steps} steps, with B steps in {rounds} rounds. Films of \
-one topic have nearly the same tags, so tags tell their actions apart badly; this is as hard as it is with real tags. Chance is what \
-tags found, turned in time by a random stretch of each film. {seeds} seeds, each with films, weights and draws of its own."""
+Rendered films (`datasets/worlds/untrimmed.py`, with props): 4 topics of three actions each, cuts, cutaways, rests; a \
+thing that can be named comes before its action, stays after it, and comes without it, too. {num_train} films of \
+{seconds} s are learned from by their tags, {num_test} others are judged: mAP over tIoU 0.1 to 0.7, once when nothing \
+is said of them, and once with their tags known, so that no more than the times are looked for. CBP sees vectors of \
+`mme-tiny`, pre-trained on all the films for {pretraining} steps without tags; VLP sees the package's tiny CLIP, \
+which was trained on other films of this kind and knows the names of the actions by their props: a better eye than \
+any CLIP will be on real film. CBP is that of `cbp-vlp-small`, and learns for {steps} steps, with B steps in {rounds} \
+rounds. Films of one topic have nearly the same tags, so tags tell their actions apart badly; this is as hard as it \
+is with real tags. Chance is what tags found, turned in time by a random stretch of each film. {seeds} seeds, each \
+with films, weights and draws of its own."""
 
 
 @dataclass(frozen=True)
