@@ -52,7 +52,9 @@ def test_timelines_are_written_and_the_report_shows_found_and_true_times(dated):
     assert [name for name, _ in timeline.lanes[:2]] == ["untrimmed_00000", "in truth"] and len(timeline.lanes) == 6
     assert [row[0] for row in table.rows] == ["0.1", "0.3", "0.5", "0.7"]
     assert all(0 <= value <= 100 for _, value in table.rows) and "27" not in table.caption
-    assert [type(part).__name__ for part in parts(tagged._replace(truth=None), done)] == ["Timeline"]
+    assert "with the help of a tiny CLIP" in timeline.caption
+    (alone,) = parts(tagged._replace(truth=None, clip=None), done)
+    assert alone.caption.startswith("Learned from tags of whole videos. ")
 
 
 def test_the_same_tags_are_not_learned_from_again_and_other_ones_are(dated):

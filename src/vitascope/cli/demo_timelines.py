@@ -75,8 +75,9 @@ def parts(tagged: Tagged, done: LocalizeSummary) -> list[Timeline | Table]:
     for name in list(found)[:: max(1, len(found) // VIDEOS_SHOWN)][:VIDEOS_SHOWN]:
         lanes.append((Path(name).stem, stretches(found[name], LEAST)))
         lanes += [("in truth", tuple(truth[name]))] if name in truth else []
+    helped = ", with the help of a tiny CLIP that was trained on films like these" if tagged.clip == TINY else ""
     caption = (
-        f"Learned from tags of whole videos. Shown is what scores {LEAST:g} or more; the rest, the curves "
+        f"Learned from tags of whole videos{helped}. Shown is what scores {LEAST:g} or more; the rest, the curves "
         f"and the videos are in {done.out}/index.html."
     )
     return [Timeline("When actions happen", tuple(lanes), caption), *(score(tagged, done) if tagged.truth else ())]
