@@ -1,6 +1,7 @@
 """How well actions are found in real recordings from tags alone: beside chance, and beside learning from the true times.
 
     python benchmarks/bench_localize_real.py [--videos FOLDER --truth annotations.json] [--encoder lite0:FILE] [--clip FOLDER]
+        [--set cbp=transformer]
 
 One recording is left out at a time. Without `--encoder` they are described by `mme-tiny`, pre-trained on them without tags.
 All arms see the same features of snippets:
@@ -142,6 +143,7 @@ def main() -> int:
     parser.add_argument("--pretraining", type=int, default=800, help="steps of the own encoder")
     parser.add_argument("--steps", type=int, default=200, help="of the CBP branch, in every arm")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="in `tags` and `times`")
     options = parser.parse_args()
     work, root, library = options.work, options.videos, options.library or options.work / "library"
     work.mkdir(parents=True, exist_ok=True)
@@ -164,7 +166,7 @@ def main() -> int:
     known = {record.id: one for one in truth for record in found.records if record.id == one.id}
     records = [with_times(record, known[record.id], classes, work) for record in found.records]
     same = {"classes": classes, "dim": found.width, "encoder": spec}
-    alone = api.configure("cbp-only-small", [f"warmup_steps={options.steps}"]).model_copy(update=same)
+    alone = api.configure("cbp-only-small", [f"warmup_steps={options.steps}", *options.set]).model_copy(update=same)
     arms = {"tags": alone, "times": alone.model_copy(update={"supervised": True})}
     if options.clip:
         arms |= with_names(options.clip, options.steps, same)
@@ -174,12 +176,14 @@ def main() -> int:
         print(f"{arm:32}", " ".join(f"{limit} {100 * np.mean([row[limit] for row in rows]):5.1f}" for limit in rows[0]))
     told = {
         "steps": options.steps,
+        "set": options.set,
         "encoder": spec.split(":")[0],
         "videos": count,
         "classes": len(classes),
         "map": figures,
     }
     name = OWN if not options.encoder else told["encoder"]
+    name = "_".join([name, *(change.replace("=", "-") for change in options.set)])
     write_json(RESULTS / f"bench_localize_real_{name}.json", {"commit": commit(), **machine(), **told})
     return 0
 

@@ -84,6 +84,8 @@ def _read(path: Path, merges_path: Path | None = None) -> Tokenizer:
             merges = _merges(file.read().splitlines())[: OPENAI_SIZE - 2 - 2 * 256]
         return byte_pairs(_vocabulary(merges), merges)
     fast = Fast.from_file(str(path))
+    fast.no_padding()  # some files ask for as many tokens as a prompt has places
+    fast.no_truncation()
     return lambda text: fast.encode(text, add_special_tokens=False).ids
 
 
