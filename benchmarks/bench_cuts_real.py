@@ -230,7 +230,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     if not (options.data / "fir-untrimmed").is_dir():
-        raise SystemExit(f"skipped: {options.data} has no fir-untrimmed; name the folder of data with --data")
+        print(f"skipped: {options.data} has no fir-untrimmed; name the folder of data with --data", file=sys.stderr)
+        raise SystemExit(0)  # so that the others run
     torch.set_num_threads(1)
     sources, told = sources_of(options.data), {}
     with tempfile.TemporaryDirectory() as name:

@@ -145,6 +145,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="in `tags` and `times`")
     options = parser.parse_args()
+    if not options.videos.is_dir():
+        print(f"skipped: {options.videos} is no folder; name one of recordings with --videos", file=sys.stderr)
+        raise SystemExit(0)  # so that the others run
     work, root, library = options.work, options.videos, options.library or options.work / "library"
     work.mkdir(parents=True, exist_ok=True)
     truth = annotations.read_annotations(options.truth or root / "annotations.json")

@@ -54,7 +54,11 @@ def main() -> int:
     options = parser.parse_args()
     frames = options.data / "JPEGImages" / "240p"
     if not options.clip or not frames.is_dir():
-        raise SystemExit(f"skipped: name weights with --clip, and with --data a folder of DAVIS that has {frames.name}")
+        print(
+            f"skipped: name weights with --clip, and with --data a folder of DAVIS that has {frames.name}",
+            file=sys.stderr,
+        )
+        raise SystemExit(0)  # so that the others run
     torch.set_num_threads(1)
     clip, images, count, began = load_clip(options.clip), [], 0, time.process_time()
     for name in NAMES:
