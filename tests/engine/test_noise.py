@@ -8,7 +8,7 @@ import pytest
 from vitascope.engine.noise import noisy_tags, silent_classes
 from vitascope.structures import NOTHING, Localized, Segments
 
-CONFIG = SimpleNamespace(high=0.3, class_gate=0.85)
+CONFIG = SimpleNamespace(high=0.3)
 CLASSES = ("jump", "run", "sit")
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from vitascope.methods.base import Frozen
 from vitascope.structures import NOTHING, Localized
 
+NEARLY = 0.85  # of what is said of the surest class: less is what any other class gets
+
 
 class NoisyTag(NamedTuple):
     """A tag to look at again; `kind` is `suspicious` (tagged, never seen) or `missing` (seen, not tagged)."""
@@ -30,7 +32,7 @@ def noisy_tags(tags: Mapping[str, tuple[str, ...]], found: Mapping[str, Localize
     Args:
         tags: Of each video.
         found: What was found in it.
-        config: Has `high` and `class_gate`.
+        config: Has `high`.
     """
     doubts = []
     for video, labels in tags.items():
@@ -45,7 +47,7 @@ def noisy_tags(tags: Mapping[str, tuple[str, ...]], found: Mapping[str, Localize
             told = (float(middles[best]), float(mean[best, k]))
             if name in labels and curves[..., k].max() < config.high:
                 doubts.append(NoisyTag(video, name, "suspicious", *told))
-            is_high = mean[best, k] >= config.class_gate * mean.max()
+            is_high = mean[best, k] >= NEARLY * mean.max()
             if name not in labels and is_high and (curves[..., k] > config.high).all(0).any():
                 doubts.append(NoisyTag(video, name, "missing", *told))
     return sorted(doubts, key=lambda doubt: (doubt.kind, doubt.score if doubt.kind == "suspicious" else -doubt.score))

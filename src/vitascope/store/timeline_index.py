@@ -112,7 +112,7 @@ def render_index(summary: LocalizeSummary, found: Mapping[str, Localized], links
         _part("Videos", _videos(found, links, hues)),
         _part("Classes", _classes(summary, hues), "small"),
         _part("Tags to look at again", _doubts(summary, links)),
-        _part("Left out, or not whole", _list([f"{path}: {detail}" for path, detail in summary.problems])),
+        _part("Left out, or not whole, or in doubt", _list([f"{path}: {detail}" for path, detail in summary.problems])),
     ]
     return PAGE.format(style=STYLE, facts=escaped(" · ".join(facts)), parts="\n".join(filter(None, parts)))
 
